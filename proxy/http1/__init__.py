@@ -1,0 +1,1 @@
+"""Floor 2: the HTTP/1 data plane."""

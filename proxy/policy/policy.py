@@ -1,0 +1,30 @@
+"""The policy: one policy file, as one immutable value."""
+
+from dataclasses import dataclass
+
+from proxy.policy.rules import DataClass, Guarantee, Route, Rule
+from proxy.policy.settings import Admin, GeoIP, Limits, Listener, Log, Provider, Subject, Timeouts, Zone
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """All that a policy file says. `digest` is the SHA-256 of its bytes, as `sha256:` and hex.
+
+    Names are checked: every zone, provider, class, listener and actor that is referred to exists.
+    Compared by identity: two loads are two policies.
+    """
+
+    digest: str
+    zones: tuple[Zone, ...]
+    providers: tuple[Provider, ...]
+    rules: tuple[Rule, ...]
+    classes: tuple[DataClass, ...]
+    routes: tuple[Route, ...]
+    guarantees: tuple[Guarantee, ...]
+    subject: Subject
+    geoip: GeoIP
+    listeners: tuple[Listener, ...]
+    limits: Limits
+    timeouts: Timeouts
+    log: Log
+    admin: Admin

@@ -1,0 +1,205 @@
+"""What a policy file says of providers, sources, listeners and bounds. Durations are seconds, sizes bytes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from proxy.policy.rules import Network, StatedHome
+
+
+class Secret:
+    """A value that never shows itself: not in a repr, a log, an error text or a comparison's output."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value, for the one place that sends it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A legal area: a name and the ISO 3166-1 alpha-2 codes it holds, `*` already expanded."""
+
+    name: str
+    countries: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of a provider. host is a DNS name or an address literal without brackets."""
+
+    scheme: Literal["https", "http", "tls", "tcp"]
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderTls:
+    """How a provider is verified, and what we show it. pins: SHA-256 digests of the leaf's SPKI."""
+
+    ca: Path | None = None
+    server_name: str | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+    pins: frozenset[bytes] = frozenset()
+    min_version: Literal["1.2", "1.3"] = "1.2"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderTimeouts:
+    connect: float
+    first_byte: float
+    idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A service that receives traffic.
+
+    dial: the only networks that may be dialled, whatever DNS says; empty means the default guard.
+    host: which Host it sees, the client's or its own. connections: how many at once; None is no limit.
+    """
+
+    name: str
+    operator: str
+    zone: str
+    endpoints: tuple[Endpoint, ...]
+    dial: tuple[Network, ...]
+    host: Literal["preserve", "provider"]
+    headers: tuple[tuple[str, Secret], ...]
+    tls: ProviderTls
+    timeouts: ProviderTimeouts
+    plaintext: bool
+    connections: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Jwt:
+    """The `jwt` source: verifies bearer tokens against a local key set. Claims are names, dots go down."""
+
+    jwks: Path
+    issuer: str
+    audience: str
+    subject_claim: str
+    home_claim: str
+    actor_claim: str | None
+    leeway: float
+    forward: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """The `location` source: the zone of the client's country. accounts: also for verified subjects."""
+
+    accounts: bool
+
+
+Source = Jwt | Location
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """How the home is found: trusted proxies, sources in order, stated homes, kinds of staff."""
+
+    trusted_proxies: tuple[Network, ...]
+    sources: tuple[Source, ...]
+    stated: tuple[StatedHome, ...]
+    actors: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class GeoIP:
+    """The country database; None is the embedded registry data. max_age: seconds, None is for ever."""
+
+    database: Path | None
+    max_age: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TcpBind:
+    """host is an address literal without brackets; port 0 lets the kernel choose."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnixBind:
+    path: Path
+
+
+Bind = TcpBind | UnixBind
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate chain and its key, both PEM."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Where clients come in. certificates: empty is plaintext; the first serves clients that name none."""
+
+    name: str
+    binds: tuple[Bind, ...]
+    protocol: Literal["http"]
+    certificates: tuple[Certificate, ...]
+    min_version: Literal["1.2", "1.3"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """head, target: bytes; headers: how many; body: bytes or None; connections: for each listener."""
+
+    head: int
+    headers: int
+    target: int
+    body: int | None
+    pipelined: int
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """head: from a request's first byte to the end of its head. body_idle: between two pieces of its body.
+
+    idle: without a byte from the provider, or taken by the client, in mid-response, and on tunnels.
+    """
+
+    head: float
+    body_idle: float
+    keep_alive: float
+    connect: float
+    first_byte: float
+    idle: float
+    drain: float
+    withdrawn: float
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """path None is standard output. subject: whether a record names the subject."""
+
+    path: Path | None
+    subject: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    bind: Bind

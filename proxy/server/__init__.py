@@ -1,0 +1,1 @@
+"""Floor 3: the accept stage, loading and reloading, drain."""
