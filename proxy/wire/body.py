@@ -1,0 +1,174 @@
+"""Where a message's body ends: by length, by chunks or by close (RFC 9112 sections 6 and 7).
+
+    body.feed(data) -> payload     the part of data that is content, framing removed
+    body.done                      the body is complete; body.rest holds what came after it
+    body.finish() -> bool          at end of stream: was the body complete?
+
+Chunks are read strictly: CRLF only, plain hex sizes, short extensions, no trailer that is not a field.
+Extensions and trailers are dropped: only the payload goes on, in framing of our own making.
+"""
+
+import re
+
+from proxy.wire.fields import FIELD_LINES, TOKEN
+
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+_EXTENSION = rb";[ \t]*" + TOKEN + rb"++(?:=(?:" + TOKEN + rb"++|" + _QUOTED + rb"))?"
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*+\r\n")
+_TRAILERS = re.compile(FIELD_LINES + rb"\r\n")
+
+SIZE_LINE_LIMIT = 1024
+"""Bytes of one chunk's size line, extensions included."""
+
+TRAILER_LIMIT = 8192
+"""Bytes of a trailer section, all of which is dropped."""
+
+
+class FramingError(Exception):
+    """The sender broke its own framing: the message is over and its connection with it."""
+
+
+class LengthBody:
+    """A body of a stated number of bytes."""
+
+    __slots__ = ("done", "remaining", "rest")
+
+    def __init__(self, length: int) -> None:
+        self.remaining = length
+        self.done = length == 0
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take data; return the payload in it."""
+        size = len(data)
+        if size < self.remaining:
+            self.remaining -= size
+            return data
+        self.done = True
+        if size == self.remaining:
+            self.remaining = 0
+            return data
+        payload, self.rest = data[: self.remaining], data[self.remaining :]
+        self.remaining = 0
+        return payload
+
+    def finish(self) -> bool:
+        """Whether the body was whole when the stream ended."""
+        return self.done
+
+
+class UntilCloseBody:
+    """A response's body that ends with its connection; whole only if the end was orderly."""
+
+    __slots__ = ("done", "rest")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take data; all of it is payload."""
+        return data
+
+    def finish(self) -> bool:
+        """The end of the stream is the end of the body."""
+        self.done = True
+        return True
+
+
+class ChunkedBody:
+    """A body in chunks. Raises FramingError at the first byte that cannot be part of one."""
+
+    __slots__ = ("_partial", "_remaining", "_state", "done", "rest")
+
+    _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
+
+    def __init__(self) -> None:
+        self.done = False
+        self.rest = b""
+        self._partial = b""
+        self._remaining = 0
+        self._state = self._SIZE
+
+    def feed(self, data: bytes) -> bytes:
+        """Take data; return the payload in it, the chunks' contents joined."""
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        payload: list[bytes] = []
+        at, size = 0, len(data)
+        while at < size:
+            if self._state == self._DATA:
+                end = min(at + self._remaining, size)
+                payload.append(data[at:end])
+                self._remaining -= end - at
+                at = end
+                if self._remaining == 0:
+                    self._state = self._DATA_END
+            elif self._state == self._DATA_END:
+                if not b"\r\n".startswith(data[at : at + 2]):
+                    raise FramingError("chunk longer than its size")
+                if size - at < 2:
+                    break
+                at += 2
+                self._state = self._SIZE
+            elif self._state == self._SIZE:
+                line_end = self._size_line(data, at)
+                if line_end < 0:
+                    break
+                at = line_end
+            else:
+                at = self._trailers(data, at)
+                if not self.done:
+                    break
+        if at < size:
+            if self.done:
+                self.rest = data[at:]
+            else:
+                self._partial = data[at:]
+        return payload[0] if len(payload) == 1 else b"".join(payload)
+
+    def finish(self) -> bool:
+        """Whether the last chunk and the trailers had come when the stream ended."""
+        return self.done
+
+    def _size_line(self, data: bytes, at: int) -> int:
+        """Read a size line at `at`; return where it ends, or -1 if it is not whole yet."""
+        match = _SIZE_LINE.match(data, at, at + SIZE_LINE_LIMIT)
+        if match is None:
+            window = data[at : at + SIZE_LINE_LIMIT]
+            newline = window.find(b"\n")
+            if newline >= 0 or len(window) == SIZE_LINE_LIMIT or not _may_become_size_line(window):
+                raise FramingError("bad chunk size line")
+            return -1
+        self._remaining = int(match[1], 16)
+        self._state = self._DATA if self._remaining else self._TRAILER
+        return match.end()
+
+    def _trailers(self, data: bytes, at: int) -> int:
+        match = _TRAILERS.match(data, at)
+        if match is not None and match.end() - at <= TRAILER_LIMIT:
+            self.done = True
+            return match.end()
+        window = data[at:]
+        # A CR or NUL that cannot belong, a bare LF, or an end that the grammar did not accept.
+        if len(window) > TRAILER_LIMIT or b"\r\n\r\n" in window or window.startswith(b"\r\n") or _BROKEN.search(window):
+            raise FramingError("bad trailer section")
+        return at
+
+
+Body = LengthBody | ChunkedBody | UntilCloseBody
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+_BROKEN = re.compile(rb"(?<!\r)\n|\r[^\n]|\x00")
+_SIZE_LINE_START = re.compile(rb"[0-9A-Fa-f]{1,15}(?:;[\t -~\x80-\xff]*+)?\r?")
+
+
+def chunk(payload: bytes) -> bytes:
+    """One chunk that carries payload, which must not be empty (an empty chunk ends a body)."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+def _may_become_size_line(window: bytes) -> bool:
+    return _SIZE_LINE_START.fullmatch(window) is not None
