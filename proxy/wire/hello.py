@@ -58,7 +58,7 @@ class NotHello:
     reason: str
 
 
-class _Malformed(Exception):
+class _MalformedError(Exception):
     """A length, a bound or a repetition that the RFCs forbid; never leaves this module."""
 
 
@@ -99,7 +99,7 @@ def read_hello(data: bytes) -> Hello | Incomplete | NotHello:
         position = end
     try:
         return _client_hello(_Vector(bytes(message[_MESSAGE_HEADER:])))
-    except _Malformed as malformed:
+    except _MalformedError as malformed:
         return NotHello(str(malformed))
 
 
@@ -122,7 +122,7 @@ class _Vector:
     def take(self, size: int) -> bytes:
         end = self._position + size
         if end > len(self._data):
-            raise _Malformed("lengths disagree")
+            raise _MalformedError("lengths disagree")
         taken = self._data[self._position : end]
         self._position = end
         return taken
@@ -134,7 +134,7 @@ class _Vector:
         """A vector whose length field is `size` bytes and lies between `least` and `most`."""
         length = self.number(size)
         if not least <= length <= most or length % step:
-            raise _Malformed("a vector's length is out of bounds")
+            raise _MalformedError("a vector's length is out of bounds")
         return _Vector(self.take(length))
 
     def rest(self) -> bytes:
@@ -157,7 +157,7 @@ def _client_hello(body: _Vector) -> Hello:
             kind = extensions.number(2)
             content = extensions.vector(2, 0, 0xFFFF)
             if kind in seen:
-                raise _Malformed("an extension is repeated")
+                raise _MalformedError("an extension is repeated")
             seen.add(kind)
             if kind == _SERVER_NAME:
                 server_name = _server_name(content)
@@ -166,13 +166,13 @@ def _client_hello(body: _Vector) -> Hello:
             elif kind == _SUPPORTED_VERSIONS:
                 versions = _versions(content)
         if body:
-            raise _Malformed("lengths disagree")
+            raise _MalformedError("lengths disagree")
     return Hello(server_name, alpn, _ENCRYPTED_CLIENT_HELLO in seen, versions)
 
 
 def _ended(content: _Vector) -> None:
     if content:
-        raise _Malformed("lengths disagree")
+        raise _MalformedError("lengths disagree")
 
 
 def _server_name(content: _Vector) -> str | None:
@@ -180,10 +180,10 @@ def _server_name(content: _Vector) -> str | None:
     _ended(content)
     # RFC 6066: one name of a type, and host_name (0) is the only type there ever was.
     if names.number(1) != 0:
-        raise _Malformed("a server name of an unknown type")
+        raise _MalformedError("a server name of an unknown type")
     name = names.vector(2, 1, 0xFFFF).rest()
     if names:
-        raise _Malformed("several server names")
+        raise _MalformedError("several server names")
     return host_name(name)
 
 
