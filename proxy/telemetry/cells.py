@@ -1,0 +1,69 @@
+"""The counters that the data planes increment: plain integers on slotted objects.
+
+One thread, the event loop's, changes a cell. A holder keeps the cell and increments its attribute; nothing is
+looked up, locked or formatted until somebody scrapes.
+"""
+
+from collections.abc import Callable
+
+from proxy.telemetry.histogram import Histogram
+
+STATUS_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+"""What RequestCell.status counts, by index. `none`: the client left before an answer began."""
+
+
+class Cell:
+    """One number: a counter that only rises, or a gauge, by what it was asked for as."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class RequestCell:
+    """Requests and body bytes of one listener and provider.
+
+    status: answers by class, `status[code // 100] += 1`; index 0 for a request that got no answer.
+    to_provider, to_client: bytes of bodies, and of tunnels both ways.
+    """
+
+    __slots__ = ("status", "to_client", "to_provider")
+
+    def __init__(self) -> None:
+        self.status = [0] * len(STATUS_CLASSES)
+        self.to_provider = 0
+        self.to_client = 0
+
+
+class TimingCell:
+    """Durations of one provider, in seconds.
+
+    request: from the request's first byte to the last byte of its answer. first_byte: from the request being
+    handed to the provider to the first byte of its answer. connect: of opening a connection, TLS included.
+    """
+
+    __slots__ = ("connect", "first_byte", "request")
+
+    def __init__(self) -> None:
+        self.request = Histogram()
+        self.first_byte = Histogram()
+        self.connect = Histogram()
+
+
+class RuleSetCell:
+    """How many decisions a set of rules applied to together.
+
+    Lives as long as a holder does: when the last one lets go, `settle` adds the count to the totals of the
+    rules, so that the table of decisions bounds the number of cells and no count is lost.
+    """
+
+    __slots__ = ("__weakref__", "_settle", "count", "rules")
+
+    def __init__(self, rules: tuple[str, ...], settle: Callable[[tuple[str, ...], int], None]) -> None:
+        self.rules = rules
+        self.count = 0
+        self._settle = settle
+
+    def __del__(self) -> None:
+        self._settle(self.rules, self.count)
