@@ -1,0 +1,86 @@
+"""What a source may answer: a home, silence, invalid, unavailable.
+
+A home ends the search. Silence lets the next source be asked. Invalid (401) and Unavailable (503) end it
+too, so that a weaker source is never reached by breaking a stronger one. Subject ids are personal data and
+tokens are credentials: no repr here shows either, and a cause is one of a fixed list, never a value.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from proxy.policy.facts import UNKNOWN
+
+Kind = Literal["jwt", "location"]
+"""A kind of source, as the policy file writes it."""
+
+Cause = Literal[
+    "repeated",
+    "empty",
+    "oversize",
+    "malformed",
+    "type",
+    "critical",
+    "algorithm",
+    "key",
+    "signature",
+    "issuer",
+    "audience",
+    "expiry",
+    "expired",
+    "not-yet",
+    "subject",
+    "actor",
+    "home",
+    "ambiguous",
+]
+"""Why a credential did not verify.
+
+repeated: more than one Authorization field. empty: a scheme and no token. oversize, malformed: not a token
+that is read at all. type: a token of another purpose (`typ`). critical: an extension that must be
+understood. algorithm, key, signature: not signed by a key of the set. issuer, audience: for another or by
+another. expiry: no usable `exp`, or an unusable `nbf` or `iat`. expired, not-yet: outside its time. subject,
+actor, home: a claim that is missing, unusable or that the policy does not know. ambiguous: a claim that is
+there both under its literal name and nested.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The source knows the home: what the credential or the address says, not yet a zone's name.
+
+    subject: who was verified, None for nobody. until: seconds since the epoch until which the answer may be
+    kept (a token's end), None for ever.
+    """
+
+    home: str
+    subject: str | None = field(repr=False)
+    actor: str
+    until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """The source does not know the home. subject and actor: whom it verified all the same."""
+
+    subject: str | None = field(default=None, repr=False)
+    actor: str = UNKNOWN
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """A credential was shown and did not verify: 401, and nothing further is asked."""
+
+    source: Kind
+    detail: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """The source could not be asked: 503, and nothing further is asked."""
+
+    source: Kind
+    detail: str | None = None
+
+
+Answer = Home | Silent | Invalid | Unavailable

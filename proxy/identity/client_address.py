@@ -1,0 +1,143 @@
+"""The client's address, found behind the trusted proxies.
+
+- A peer that is not trusted is the client, whatever its header says.
+- Behind a trusted peer the chain is walked from the right, each hop vouching for the next, to the first
+  address that is not trusted. What lies to the left of it was written by strangers and is not looked at.
+- A hop that is not an address (malformed, obfuscated, `unknown`, missing) ends the walk with no address: the
+  client's is not known, and the peer's is never taken for it.
+- X-Forwarded-For and Forwarded (RFC 7239) must agree where both are present. The one that the proxy does not
+  write is whatever the client sent: a lie can make the address unknown, and cannot choose it.
+- When all hops are trusted, the leftmost is the client; a trusted peer that forwards for nobody is its own.
+- A peer on a Unix socket is on this machine, and is believed as 127.0.0.1 is. It has no address of its own.
+"""
+
+import re
+from ipaddress import IPv4Address
+
+from proxy.identity.addresses import parse_address, unmapped
+from proxy.identity.networks import Networks
+from proxy.policy.facts import Address
+
+LONGEST_CHAIN = 32
+"""How many trusted hops are walked before the chain counts as unreadable."""
+
+LARGEST_FORWARDED = 4096
+"""Bytes of Forwarded, all its lines together, that are read; more is unreadable."""
+
+_LOOPBACK = IPv4Address("127.0.0.1")
+
+_OWS = b" \t"
+_PORT = re.compile(rb"[0-9]{1,5}")
+
+# RFC 7239 4: parameters of `token "=" ( token / quoted-string )`; RFC 9110 5.6.2, 5.6.4.
+_PARAMETER = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)="
+    rb'(?:([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)|"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*)")'
+)
+_GAP = re.compile(rb"[ \t]*([;,])[ \t]*")
+_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+# RFC 7239 6: node = nodename [ ":" node-port ]; the port is 1*5DIGIT or obfuscated.
+_NODE = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::(?:[0-9]{1,5}|_[A-Za-z0-9._\-]+))?")
+
+
+def is_trusted(peer: Address | None, trusted: Networks) -> bool:
+    """Whether the forwarding headers of this peer are believed; None is a peer on a Unix socket."""
+    return bool(trusted) and (_LOOPBACK if peer is None else peer) in trusted
+
+
+def client_address(peer: Address | None, fields: tuple[tuple[bytes, bytes], ...], trusted: Networks) -> Address | None:
+    """The client's address, IPv4-mapped ones unmapped; None when there is none that can be believed.
+
+    peer: the other end of the connection (or the source that a believed PROXY header names), None on a Unix
+    socket. fields: header fields in order, names lower-cased.
+    """
+    if not is_trusted(peer, trusted):
+        return None if peer is None else unmapped(peer)
+    listed = [value for name, value in fields if name == b"x-forwarded-for"]
+    forwarded = [value for name, value in fields if name == b"forwarded"]
+    if not listed and not forwarded:
+        return None if peer is None else unmapped(peer)
+    if not forwarded:
+        return _first_untrusted(_listed_hops(listed), trusted)
+    client = _first_untrusted(_forwarded_hops(forwarded), trusted)
+    if listed and client is not None and _first_untrusted(_listed_hops(listed), trusted) != client:
+        return None
+    return client
+
+
+def _first_untrusted(hops: list[Address | None], trusted: Networks) -> Address | None:
+    """hops: nearest first, None for one that cannot be read."""
+    for hop in hops:
+        if hop is None or hop not in trusted:
+            return hop
+    return hops[-1] if hops and len(hops) <= LONGEST_CHAIN else None
+
+
+def _listed_hops(values: list[bytes]) -> list[Address | None]:
+    """The last hops of X-Forwarded-For, nearest first; one more than the longest chain tells that it is longer."""
+    entries = b",".join(values).rsplit(b",", LONGEST_CHAIN + 1)
+    entries.reverse()
+    return [_listed_hop(entry.strip(_OWS)) for entry in entries[: LONGEST_CHAIN + 1]]
+
+
+def _listed_hop(entry: bytes) -> Address | None:
+    """An address, perhaps with a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`."""
+    if entry[:1] == b"[":
+        literal, bracket, port = entry[1:].partition(b"]")
+        if not bracket or b":" not in literal or (port and not (port[:1] == b":" and _PORT.fullmatch(port, 1))):
+            return None
+    elif entry.count(b":") == 1:
+        literal, _, port = entry.partition(b":")
+        if not _PORT.fullmatch(port):
+            return None
+    else:
+        literal = entry
+    address = parse_address(literal)
+    return None if address is None else unmapped(address)
+
+
+def _forwarded_hops(values: list[bytes]) -> list[Address | None]:
+    """The hops of Forwarded, nearest first. Malformed anywhere means that no hop can be read.
+
+    An open quote of a stranger could otherwise swallow what a proxy appended.
+    """
+    text = b",".join(values)
+    if len(text) > LARGEST_FORWARDED:
+        return []
+    hops: list[Address | None] = []
+    names: set[bytes] = set()
+    node: Address | None = None
+    position, end = len(text) - len(text.lstrip(_OWS)), len(text.rstrip(_OWS))
+    while True:
+        parameter = _PARAMETER.match(text, position, end)
+        if parameter is not None:
+            name = parameter[1].lower()
+            if name in names:  # RFC 7239 4: no parameter twice in an element
+                return []
+            names.add(name)
+            if name == b"for":
+                node = _node(parameter[2] if parameter[2] is not None else _ESCAPE.sub(rb"\1", parameter[3]))
+            position = parameter.end()
+        if position == end:
+            hops.append(node)
+            hops.reverse()
+            return hops[: LONGEST_CHAIN + 1]
+        gap = _GAP.match(text, position, end)
+        if gap is None:
+            return []
+        if gap[1] == b",":
+            hops.append(node)
+            node = None
+            names.clear()
+        position = gap.end()
+
+
+def _node(text: bytes) -> Address | None:
+    match = _NODE.fullmatch(text)
+    if match is None:  # `unknown`, an obfuscated identifier, or no node at all
+        return None
+    literal = match[2] if match[1] is None else match[1]
+    if match[1] is not None and b":" not in literal:
+        return None
+    address = parse_address(literal)
+    return None if address is None else unmapped(address)

@@ -1,0 +1,19 @@
+"""Evidence: what a request shows of who it is for."""
+
+from dataclasses import dataclass, field
+
+from proxy.policy.facts import UNKNOWN, Address
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the sources may look at.
+
+    fields: all header fields in order, names lower-cased, values stripped of white space. client: the
+    client's address as `client_address` found it, None where there is none that can be believed. country:
+    that address's country, upper-case ISO 3166-1 alpha-2 or `unknown`.
+    """
+
+    fields: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    client: Address | None = field(default=None, repr=False)
+    country: str = UNKNOWN
