@@ -9,6 +9,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Literal, get_args
 from weakref import WeakValueDictionary
 
@@ -19,6 +20,7 @@ from proxy.policy.decision import Reason
 from proxy.telemetry import families
 from proxy.telemetry.cells import Cell, RequestCell, RuleSetCell, TimingCell
 from proxy.telemetry.exposition import pieces
+from proxy.telemetry.families import Family
 
 NONE = "none"
 """The provider and zone of a request that reached no provider."""
@@ -60,7 +62,7 @@ class Metrics(Collector):
         self._log_dropped: Callable[[], int] = int
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
-        ProcessCollector(registry=self.registry)
+        self._process = ProcessCollector(registry=self.registry)
 
     def requests(self, listener: str, provider: str, zone: str) -> RequestCell:
         """The cell of one listener and provider; `none` twice for what reached no provider."""
@@ -131,9 +133,18 @@ class Metrics(Collector):
         """What turns the cells into families."""
         return self
 
-    def pieces(self, accept: str = "") -> tuple[str, Iterator[bytes]]:
-        """The Content-Type for an Accept header, and the exposition in pieces of a fraction of a millisecond."""
-        return pieces(self.registry, accept)
+    def process(self) -> list[Metric]:
+        """The process_* families. Counting 8,000 descriptors takes 9 milliseconds: call it from any thread."""
+        return list(self._process.collect())
+
+    def pieces(self, accept: str = "", process: list[Metric] | None = None) -> tuple[str, Iterator[bytes]]:
+        """The Content-Type for an Accept header, and the exposition in pieces of a fraction of a millisecond.
+
+        process: what `process` returned; left out, it is read here.
+        """
+        others = self.process() if process is None else process
+        more = (Family(metric, iter(metric.samples)) for metric in others)
+        return pieces(chain(self._families(), more), accept)
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """The Content-Type for an Accept header, and the whole exposition."""
@@ -141,7 +152,12 @@ class Metrics(Collector):
         return content_type, b"".join(parts)
 
     def collect(self) -> Iterator[Metric]:
-        """All families; each is read when the iteration comes to it."""
+        """All families of the cells; each is read when the iteration comes to it."""
+        for metric, samples in self._families():
+            metric.samples.extend(samples)
+            yield metric
+
+    def _families(self) -> Iterator[Family]:
         provider = ("provider", "zone")
         yield families.requests(self._requests)
         yield families.body_bytes(self._requests)
