@@ -1,12 +1,15 @@
 """The two outcomes of a decision. Only `decide` makes them; whatever reaches a provider takes a Permit."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import InitVar, dataclass, field
+from typing import Literal, NoReturn
 
 from proxy.policy.settings import Provider
 
 Reason = Literal["no-zone", "home-unknown", "no-rule", "no-provider", "conflict", "forbidden"]
 """Why the law denies. (`unavailable` is no denial: something is permitted, nothing of it is healthy.)"""
+
+_MINT = object()  # shown by `decide` alone when it makes an outcome; a test looks for other uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +18,8 @@ class RuleSay:
 
     applies: whether it matched (for the narrowing, which is the wider match). granted, narrowed and
     forbade name providers: those its `allow` granted, those its `allow` or `only` leaves out, those its
-    `forbid` takes. why_not: for a rule that did not apply, the first thing that did not match.
+    `forbid` takes. why_not: for a rule that did not apply, the first thing that did not match; only
+    `explain` words it, for an outcome is shared by all facts that lead to it.
     """
 
     rule: str
@@ -28,12 +32,24 @@ class RuleSay:
     why_not: str | None
 
 
+class _Minted:
+    """Cannot be made, copied or unpickled outside `decide`."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} is made by decide alone")
+
+
 @dataclass(frozen=True, eq=False, slots=True)
-class Permit:
+class Permit(_Minted):
     """These providers may receive this request. Made by `decide` alone.
 
     providers: what the law permits, in the policy's order. rules: the names of the rules that applied.
+    data_class: the class, `unknown` where the facts leave several possible.
     until: when the policy's dates may change the answer (seconds since the epoch), None for never.
+    says: computes what every rule of the policy said, in the policy's order.
+    Equal outcomes are one object while it is remembered.
     """
 
     digest: str
@@ -42,6 +58,12 @@ class Permit:
     providers: tuple[Provider, ...]
     rules: tuple[str, ...]
     until: float | None
+    says: Callable[[], tuple[RuleSay, ...]] = field(repr=False)
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a Permit is made by decide alone")
 
     def covers(self, provider: Provider) -> bool:
         """Whether this very provider, as this policy defines it, is permitted."""
@@ -49,8 +71,14 @@ class Permit:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Denial:
-    """No provider may receive it. laws: the rules that made it so; authority: the first that they name."""
+class Denial(_Minted):
+    """No provider may receive it. Made by `decide` alone.
+
+    laws: the rules that made it so, in the policy's order: for `no-provider` those whose allow matched; for
+    `conflict` those that granted, and those that left out something granted; for `forbidden` those that
+    forbade what was left; else none.
+    authority: the first that the laws name. The rest as in Permit.
+    """
 
     digest: str
     home: str
@@ -60,6 +88,12 @@ class Denial:
     laws: tuple[str, ...]
     authority: str | None
     until: float | None
+    says: Callable[[], tuple[RuleSay, ...]] = field(repr=False)
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a Denial is made by decide alone")
 
 
 Decision = Permit | Denial

@@ -1,0 +1,357 @@
+"""What the law permits, for given facts.
+
+Matching is three-valued. A fact that is None, and the country `unknown` where a test does not name `unknown`,
+is not known. The home and the actor `unknown` are values like any other.
+
+    a rule grants   if it is in force, its `when` surely matches and its `unless` surely does not
+    a rule narrows  if it is in force, its `when` may match and its `unless` does not surely match
+
+So what is not known never permits more. `allow` grants and narrows; `only` narrows; `forbid` takes. For the home
+`unknown` only a rule whose `when.home` names `unknown` grants. Where it is not known whether a class matches,
+the class is one of several: all that may match, up to and with the first that surely does.
+
+A denial's reason is the first of these that holds:
+
+    no-zone       the home is neither a zone nor `unknown`
+    home-unknown  the home is `unknown`, and no rule grants (none that may, matches)
+    no-rule       no rule grants
+    no-provider   rules grant, and what their allows name is no provider
+    conflict      something is granted, but the allows and onlys that narrow leave nothing of it
+    forbidden     forbids took all that was left
+
+Rules are bits (matcher.py). For each provider there are three masks over the rules: those whose allow fits it,
+those that leave it out, those that forbid it; it is permitted if the granting rules touch the first and the
+narrowing ones neither of the others. Everything that depends on dates is an Epoch, between two dates.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from math import inf
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from proxy.policy.decision import _MINT, Decision, Denial, Permit, Reason, RuleSay
+from proxy.policy.facts import UNCLASSIFIED, UNKNOWN, Facts
+from proxy.policy.matcher import Masks, Matcher
+from proxy.policy.rules import Condition, Selector
+from proxy.policy.selectors import dates, fits, in_force, selector_dates
+
+if TYPE_CHECKING:
+    from proxy.policy.policy import Policy
+    from proxy.policy.routes import Preferred
+
+# Bounds of what is remembered; at a bound all is forgotten. Facts of more than _LONG characters are not kept.
+_LOOKS = 4096
+_OUTCOMES = 4096
+_CLASSES = 1024
+_EPOCHS = 8
+_LONG = 256
+
+NOT_YET = frozenset({"home", "source", "actor"})
+"""What is not known when stated homes are looked at."""
+
+
+def decide(policy: "Policy", facts: Facts) -> Decision:
+    """What the policy permits for these facts: a pure function of the two."""
+    return policy.decider.look(facts)[0]
+
+
+def stated_home(policy: "Policy", facts: Facts) -> str | None:
+    """The home that the operator states for these facts, None where nothing stated surely matches.
+
+    Stated homes come before the sources: home, source and actor are not known yet, whatever `facts` says.
+    """
+    return policy.decider.stated_home(facts)
+
+
+def looks_at_path(policy: "Policy") -> bool:
+    """Whether any condition of the policy tests a path."""
+    return policy.decider.looks_at_path
+
+
+def next_change(policy: "Policy", after: float) -> float | None:
+    """The first `from` or `until` of a rule, a selector or a route that is later than `after`."""
+    return next((date for date in policy.decider.dates if date > after), None)
+
+
+class Conditional(Protocol):
+    """What has a `when` and an `unless`."""
+
+    @property
+    def when(self) -> Condition: ...
+    @property
+    def unless(self) -> Condition | None: ...
+
+
+class Matches(NamedTuple):
+    """What facts match: the classes they may have, the rules that surely match, and that may; the first route."""
+
+    possible: frozenset[str]
+    grants: int
+    narrows: int
+    route: int | None
+
+
+Look = tuple[Decision, int | None]
+
+
+class _Place(NamedTuple):
+    """Where a group's conditions lie among a matcher's bits: each `when`, then each `unless`."""
+
+    when: int
+    unless: int
+    mask: int
+
+    @classmethod
+    def after(cls, start: int, group: Sequence[object]) -> "_Place":
+        return cls(start, start + len(group), (1 << len(group)) - 1)
+
+    def split(self, sure: int, maybe: int) -> Masks:
+        """Which of the group match: `when` surely and `unless` surely not; `when` maybe and `unless` not surely."""
+        when, unless, mask = self
+        return sure >> when & ~(maybe >> unless) & mask, maybe >> when & ~(sure >> unless) & mask
+
+
+def conditions(*groups: Sequence[Conditional]) -> list[Condition | None]:
+    """Group by group, each `when`, then each `unless`."""
+    return [c for group in groups for c in (*(each.when for each in group), *(each.unless for each in group))]
+
+
+def bits(mask: int) -> Iterator[int]:
+    """The places of the set bits, lowest first."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+def _first(mask: int) -> int | None:
+    return (mask & -mask).bit_length() - 1 if mask else None
+
+
+class Decider:
+    """A policy, compiled: the tables behind `decide`. Kept by the policy; it holds no state but memos."""
+
+    def __init__(self, policy: "Policy") -> None:
+        self.policy = policy
+        self.zones = frozenset(zone.name for zone in policy.zones)
+        self.matcher = Matcher(conditions(policy.classes, policy.rules, policy.routes))
+        self._rules = _Place.after(2 * len(policy.classes), policy.rules)
+        self._routes = _Place.after(self._rules.unless + len(policy.rules), policy.routes)
+        self._classes: dict[Masks, frozenset[str]] = {}
+        self._unclassified = frozenset({UNCLASSIFIED})
+        stated = policy.subject.stated
+        self._stated = Matcher(conditions(policy.classes, stated), NOT_YET) if stated else None
+        self._stated_at = _Place.after(2 * len(policy.classes), stated)
+        everything = conditions(policy.classes, policy.rules, policy.routes, policy.guarantees, stated)
+        self.looks_at_path = any(condition is not None and condition.path is not None for condition in everything)
+        selectors = [s for rule in policy.rules for s in (rule.allow, rule.only, rule.forbid)]
+        selectors += [route.only for route in policy.routes]
+        self.dates = tuple(sorted({*dates(*policy.rules), *selector_dates(selectors)}))
+        self._epochs: dict[int, Epoch] = {}
+        self._epoch: Epoch | None = None
+        # A repeated look is found by the facts that something tests, the client by its interval.
+        names = {"home", "data_class", *self.matcher.tests} - {"client"}
+        if "method" in names:
+            names.add("upgrade")
+        self._key: Callable[[Facts], tuple[object, ...]] = attrgetter(*sorted(names))
+
+    def look(self, facts: Facts) -> Look:
+        """The decision, and the place of the first route that matches."""
+        epoch = self._epoch
+        if epoch is None or not epoch.start <= facts.time < epoch.end:
+            epoch = self.epoch(facts.time)
+        key = self._key(facts)
+        networks = self.matcher.networks
+        if networks is not None:
+            client = facts.client
+            key = (key, None if client is None else networks.interval(client))
+        found = epoch.looks.get(key)
+        if found is None:
+            matches = self.match(facts)
+            found = epoch.outcome(facts.home, matches), matches.route
+            if len(epoch.looks) >= _LOOKS:
+                epoch.looks.clear()
+            if len(facts.path or "") + len(facts.host or "") + len(facts.method or "") <= _LONG:
+                epoch.looks[key] = found
+        return found
+
+    def match(self, facts: Facts) -> Matches:
+        """What the facts match, whatever the date."""
+        sure, maybe = self.matcher.look(facts)
+        possible = self._possible(facts, sure, maybe, self.matcher)
+        class_sure, class_maybe = self.matcher.by_class(possible)
+        sure &= class_sure
+        maybe &= class_maybe
+        grants, narrows = self._rules.split(sure, maybe)
+        route = None
+        if self._routes.mask:
+            route = _first(self._routes.split(sure, maybe)[0])
+        return Matches(possible, grants, narrows, route)
+
+    def stated_home(self, facts: Facts) -> str | None:
+        if self._stated is None:
+            return None
+        sure, maybe = self._stated.look(facts)
+        class_sure, class_maybe = self._stated.by_class(self._possible(facts, sure, maybe, self._stated))
+        first = _first(self._stated_at.split(sure & class_sure, maybe & class_maybe)[0])
+        return None if first is None else self.policy.subject.stated[first].home
+
+    def _possible(self, facts: Facts, sure: int, maybe: int, matcher: Matcher) -> frozenset[str]:
+        """The classes that these facts may have. The classes' conditions are the lowest bits of the masks."""
+        if facts.data_class is not None:
+            return frozenset({facts.data_class})
+        classes = self.policy.classes
+        if not classes:
+            return self._unclassified
+        # A class that tests the class asks for what is being worked out: not known.
+        surely, may = _Place.after(0, classes).split(sure & ~matcher.tested["data_class"], maybe)
+        found = self._classes.get((surely, may))
+        if found is None:
+            first = surely & -surely
+            names = [classes[i].name for i in bits(may & (2 * first - 1) if first else may)]
+            found = frozenset(names if first else [*names, UNCLASSIFIED])
+            if len(self._classes) >= _CLASSES:
+                self._classes.clear()
+            self._classes[surely, may] = found
+        return found
+
+    def epoch(self, time: float) -> "Epoch":
+        """What is in force at this time."""
+        place = bisect_right(self.dates, time)
+        epoch = self._epochs.get(place)
+        if epoch is None:
+            if len(self._epochs) >= _EPOCHS:
+                self._epochs.clear()
+            start = self.dates[place - 1] if place else -inf
+            end = self.dates[place] if place < len(self.dates) else inf
+            epoch = self._epochs[place] = Epoch(self.policy, self.zones, start, end)
+        self._epoch = epoch
+        return epoch
+
+
+class Epoch:
+    """The rules between two dates: which are in force, and what each says of each provider."""
+
+    def __init__(self, policy: "Policy", zones: frozenset[str], start: float, end: float) -> None:
+        self.policy = policy
+        self.start = start
+        self.end = end
+        self.looks: dict[object, Look] = {}
+        self.preferred: dict[tuple[Permit, int], Preferred] = {}
+        self._outcomes: dict[object, Decision] = {}
+        self._zones = zones
+        self._in_force = self._allows = self._of_unknown = 0
+        providers = policy.providers
+        self._allowing = [0] * len(providers)  # for each provider the rules whose allow fits it
+        self._leaving_out = [0] * len(providers)  # whose allow or only does not
+        self._forbidding = [0] * len(providers)  # whose forbid does
+        by_selector: tuple[dict[Selector, int], ...] = ({}, {}, {})
+        for i, rule in enumerate(policy.rules):
+            bit = 1 << i
+            if in_force(rule, start):
+                self._in_force |= bit
+            if rule.allow is not None:
+                self._allows |= bit
+            if rule.when.home is not None and UNKNOWN in rule.when.home:
+                self._of_unknown |= bit
+            for rules, selector in zip(by_selector, (rule.allow, rule.only, rule.forbid), strict=True):
+                if selector is not None:
+                    rules[selector] = rules.get(selector, 0) | bit
+        allow, only, forbid = by_selector
+        for i, provider in enumerate(providers):
+            for selector, mask in allow.items():
+                side = self._allowing if fits(selector, provider, start) else self._leaving_out
+                side[i] |= mask
+            for selector, mask in only.items():
+                if not fits(selector, provider, start):
+                    self._leaving_out[i] |= mask
+            for selector, mask in forbid.items():
+                if fits(selector, provider, start):
+                    self._forbidding[i] |= mask
+
+    def outcome(self, home: str, matches: Matches) -> Decision:
+        """The decision for these matches; the same object for the same outcome, while it is remembered."""
+        key = (home, matches.possible, matches.grants, matches.narrows)
+        found = self._outcomes.get(key)
+        if found is None:
+            if len(self._outcomes) >= _OUTCOMES:
+                self._outcomes.clear()
+            found = self._outcomes[key] = self._decide(home, matches)
+        return found
+
+    def _decide(self, home: str, matches: Matches) -> Decision:
+        narrows = matches.narrows & self._in_force
+        grants = self.granting(home, matches.grants)
+        granted = [i for i, rules in enumerate(self._allowing) if rules & grants]
+        left = [i for i in granted if not self._leaving_out[i] & narrows]
+        permitted = [i for i in left if not self._forbidding[i] & narrows]
+        (data_class,) = matches.possible if len(matches.possible) == 1 else (UNKNOWN,)
+        until = None if self.end == inf else self.end
+
+        def says() -> tuple[RuleSay, ...]:
+            return self.says(grants, narrows)
+
+        if permitted:
+            providers = tuple(self.policy.providers[i] for i in permitted)
+            return Permit(
+                self.policy.digest, home, data_class, providers, self._names(narrows), until, says, _MINT
+            )  # fmt: skip
+        reason: Reason
+        laws = 0
+        if home != UNKNOWN and home not in self._zones:
+            reason = "no-zone"
+        elif not grants:
+            reason = "home-unknown" if home == UNKNOWN else "no-rule"
+        elif not granted:
+            reason, laws = "no-provider", grants
+        elif not left:
+            reason = "conflict"
+            for i in granted:
+                laws |= self._allowing[i] & grants | self._leaving_out[i] & narrows
+        else:
+            reason = "forbidden"
+            for i in left:
+                laws |= self._forbidding[i] & narrows
+        authorities = (self.policy.rules[i].authority for i in bits(laws))
+        authority = next((named for named in authorities if named is not None), None)
+        return Denial(
+            self.policy.digest,
+            home,
+            data_class,
+            reason,
+            self._names(narrows),
+            self._names(laws),
+            authority,
+            until,
+            says,
+            _MINT,
+        )
+
+    def granting(self, home: str, grants: int) -> int:
+        """Of the rules that surely match, those whose allow grants something to this home."""
+        if home == UNKNOWN:
+            return grants & self._in_force & self._allows & self._of_unknown
+        return grants & self._in_force & self._allows if home in self._zones else 0
+
+    def says(self, grants: int, narrows: int) -> tuple[RuleSay, ...]:
+        """Every rule's say, where these rules grant and these narrow."""
+        return tuple(
+            RuleSay(
+                rule.name,
+                applies=bool(narrows >> i & 1),
+                granted=self._providers(self._allowing, grants & 1 << i),
+                narrowed=self._providers(self._leaving_out, narrows & 1 << i),
+                forbade=self._providers(self._forbidding, narrows & 1 << i),
+                because=rule.because,
+                authority=rule.authority,
+                why_not=None,
+            )
+            for i, rule in enumerate(self.policy.rules)
+        )
+
+    def _providers(self, rules_of: list[int], rules: int) -> tuple[str, ...]:
+        return tuple(p.name for p, mask in zip(self.policy.providers, rules_of, strict=True) if mask & rules)
+
+    def _names(self, rules: int) -> tuple[str, ...]:
+        return tuple(self.policy.rules[i].name for i in bits(rules))
