@@ -124,10 +124,10 @@ class JwtSource:
         algorithm = header.get("alg")
         if algorithm not in ("RS256", "ES256", "EdDSA"):
             raise Refused("algorithm")
-        kid = header.get("kid")
-        if "kid" in header and not isinstance(kid, str):
-            raise Refused("key")
-        key = self._keys.key(kid, algorithm)
+        if "kid" not in header:
+            key = self._keys.only(algorithm)
+        else:
+            key = self._keys.named(kid, algorithm) if isinstance(kid := header["kid"], str) else None
         if key is None:
             raise Refused("key")
         if not key.verifies(token[: -len(parts[2]) - 1], signature):

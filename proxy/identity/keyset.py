@@ -63,11 +63,13 @@ class KeySet:
         self._keys = keys
         self._by_kid = {key.kid: key for key in keys if key.kid is not None}
 
-    def key(self, kid: str | None, algorithm: str) -> Key | None:
-        """The key that a token names. Without a `kid`, the only key of that algorithm, if it is the only one."""
-        if kid is not None:
-            named = self._by_kid.get(kid)
-            return named if named is not None and named.algorithm == algorithm else None
+    def named(self, kid: str, algorithm: str) -> Key | None:
+        """The key of that `kid`, if it is one of that algorithm."""
+        key = self._by_kid.get(kid)
+        return key if key is not None and key.algorithm == algorithm else None
+
+    def only(self, algorithm: str) -> Key | None:
+        """The only key of that algorithm, if there is exactly one: what a token without a `kid` may mean."""
         fitting = [key for key in self._keys if key.algorithm == algorithm]
         return fitting[0] if len(fitting) == 1 else None
 
