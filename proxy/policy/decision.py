@@ -66,8 +66,8 @@ class Permit(_Minted):
             raise TypeError("a Permit is made by decide alone")
 
     def covers(self, provider: Provider) -> bool:
-        """Whether this very provider, as this policy defines it, is permitted."""
-        return any(permitted is provider for permitted in self.providers)
+        """Whether this provider, as defined here, is permitted: one equal in name and in every setting is the same."""
+        return provider in self.providers
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,0 +1,83 @@
+"""Which endpoints to try, in what order, among what a permit and a route leave.
+
+- An endpoint that could not be reached is not in the order while its mark lasts. An empty order is `unavailable`.
+- Listed with weights: each subject's own order, by weighted rendezvous hashing (Schindelhauer and Schomaker, "Weighted
+  distributed hash tables", 2005): shares are as the weights among what is permitted and healthy, one subject stays,
+  and when a provider goes, its subjects alone move. Weight 0 comes after all others.
+- Listed without: as listed.
+- The rest: the fastest to the first byte first, by `pace`. One that was never measured, or not for REMEASURE seconds,
+  is tried first by one request each TRIAL seconds and is otherwise last, so that a silent one costs few requests.
+  Equal ones are in the policy's order.
+- Endpoints of one provider take turns.
+
+Pure: it reads the states and changes nothing; `EndpointState.take` is what moves turns and trials on.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from proxy.policy.settings import Provider
+from proxy.providers.fleet import REMEASURE, TRIAL, EndpointState, Fleet, ProviderState
+from proxy.providers.pool import C
+
+if TYPE_CHECKING:
+    from proxy.policy.routes import Preferred
+
+_LAST = math.inf
+
+
+def order(preferred: "Preferred", fleet: Fleet[C], key: bytes, now: float) -> Sequence[EndpointState[C]]:
+    """The endpoints to try, best first; empty when none of the permitted providers is healthy.
+
+    key: what stays together under weights: the subject, else the client's address. now: the loop's seconds.
+    """
+    listed, rest = preferred.listed, preferred.rest
+    states = fleet.states
+    if len(listed) + len(rest) == 1:
+        return _endpoints(states[(listed or rest)[0].name], now)
+    found: list[EndpointState[C]] = []
+    if preferred.weights is not None and len(listed) > 1:
+        for state in by_weight([states[p.name] for p in listed], preferred.weights, key):
+            found += _endpoints(state, now)
+    else:
+        for provider in listed:
+            found += _endpoints(states[provider.name], now)
+    for state in _fastest(rest, fleet, now):
+        found += _endpoints(state, now)
+    return found
+
+
+def by_weight(states: Sequence[ProviderState[C]], weights: Sequence[float], key: bytes) -> Iterable[ProviderState[C]]:
+    """The states in the order of this key."""
+    scores = []
+    for state, weight in zip(states, weights, strict=True):
+        drawn = int.from_bytes(blake2b(key, digest_size=8, person=state.person).digest(), "little")
+        # 52 bits, so that the half keeps the number off 0 and 1 exactly: its logarithm is finite and negative.
+        scores.append(-weight / math.log(((drawn >> 12) + 0.5) / 2**52))
+    return [states[place] for place in sorted(range(len(states)), key=lambda place: -scores[place])]
+
+
+def _fastest(rest: Sequence[Provider], fleet: Fleet[C], now: float) -> Sequence[ProviderState[C]]:
+    states = [fleet.states[provider.name] for provider in rest]
+    if len(states) > 1:
+        states.sort(key=lambda state: _rank(state, now))
+    return states
+
+
+def _rank(state: ProviderState[C], now: float) -> float:
+    if state.latency is not None and now - state.measured < REMEASURE:
+        return state.pace
+    return -1.0 if now - state.asked >= TRIAL else _LAST
+
+
+def _endpoints(state: ProviderState[C], now: float) -> Sequence[EndpointState[C]]:
+    endpoints = state.endpoints
+    if len(endpoints) == 1:
+        return endpoints if now >= endpoints[0].down_until else ()
+    up = [endpoint for endpoint in endpoints if now >= endpoint.down_until]
+    if not up:
+        return up
+    turn = state.turn % len(up)
+    return up[turn:] + up[:turn]

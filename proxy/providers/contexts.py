@@ -1,0 +1,136 @@
+"""TLS towards a provider: always verified, with what its definition says and nothing from the environment.
+
+Not `ssl.create_default_context`: that one honours SSLKEYLOGFILE, which would write session keys to a file.
+"""
+
+import hashlib
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cryptography.x509 import load_pem_x509_certificates
+
+from proxy.policy.settings import Provider, ProviderTls
+
+FileKey = Literal["ca", "client_certificate", "client_key"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableFile:
+    """One file of a provider's `tls` that cannot serve: which key names it, and what is wrong with it."""
+
+    provider: str
+    key: FileKey
+    what: str
+
+    def __str__(self) -> str:
+        return f"provider {self.provider}: tls.{self.key}: {self.what}"
+
+
+class UnusableFiles(Exception):  # noqa: N818
+    """The operator's fault: files of a policy that is being loaded do not serve. Nothing has been changed."""
+
+    def __init__(self, faults: tuple[UnusableFile, ...]) -> None:
+        super().__init__(faults)
+        self.faults = faults
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.faults))
+
+
+def provider_context(provider: Provider) -> ssl.SSLContext | None:
+    """How an `https` provider is verified and what we show it; None when no endpoint is `https`.
+
+    Its own CA file is the only trust when there is one, and each certificate in it an anchor; else the system's.
+    Pins are checked by the dial, which sees the leaf. Raises UnusableFiles.
+    """
+    if not any(endpoint.scheme == "https" for endpoint in provider.endpoints):
+        return None
+    tls = provider.tls
+    # PROTOCOL_TLS_CLIENT: CERT_REQUIRED and check_hostname; its ciphers are forward secret, no compression.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False  # RFC 9110 section 4.3.4: subjectAltName alone names
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    _trust(context, provider.name, tls)
+    _show(context, provider.name, tls)
+    return context
+
+
+def _trust(context: ssl.SSLContext, name: str, tls: ProviderTls) -> None:
+    if tls.ca is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        return
+    try:
+        context.load_verify_locations(cadata=tls.ca.read_text("ascii"))
+    except OSError as error:
+        raise UnusableFiles((UnusableFile(name, "ca", _reason(error, "holds no certificate")),)) from None
+    except ValueError:
+        raise UnusableFiles((UnusableFile(name, "ca", "holds no certificate"),)) from None
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+
+
+def _show(context: ssl.SSLContext, name: str, tls: ProviderTls) -> None:
+    if tls.client_certificate is None:
+        return
+    for key, path in (("client_certificate", tls.client_certificate), ("client_key", tls.client_key)):
+        _readable(name, key, path)  # type: ignore[arg-type]
+    try:
+        context.load_cert_chain(tls.client_certificate, tls.client_key, password=_no_password)
+    except (OSError, ValueError) as error:
+        mismatch = isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH"
+        what = "is not the certificate's key" if mismatch else "is not a certificate with an unencrypted key"
+        raise UnusableFiles(
+            (UnusableFile(name, "client_key" if tls.client_key else "client_certificate", what),)
+        ) from None
+
+
+def _readable(name: str, key: FileKey, path: Path | None) -> None:
+    try:
+        if path is not None:
+            path.read_bytes()
+    except OSError as error:
+        raise UnusableFiles((UnusableFile(name, key, _reason(error, "cannot be read")),)) from None
+
+
+def _no_password() -> str:
+    # Without this OpenSSL would ask on the terminal.
+    raise ValueError("encrypted")
+
+
+def _reason(error: OSError, otherwise: str) -> str:
+    return otherwise if isinstance(error, ssl.SSLError) else (error.strerror or otherwise).lower()
+
+
+def fingerprint(provider: Provider) -> bytes:
+    """Changes when the contents of any file do that the provider's context is made of. Unreadable ones count too.
+
+    Taken before the context is made: a file that changes in between is then seen as changed by the next load.
+    """
+    tls = provider.tls
+    digest = hashlib.sha256()
+    paths: list[Path | None] = [tls.ca, tls.client_certificate, tls.client_key]
+    if tls.ca is None:
+        system = ssl.get_default_verify_paths().cafile
+        paths[0] = None if system is None else Path(system)
+    for path in paths:
+        try:
+            content = b"" if path is None else path.read_bytes()
+        except OSError as error:
+            content = f"unreadable {error.errno}".encode()
+        digest.update(hashlib.sha256(content).digest())
+    return digest.digest()
+
+
+def client_certificate_expiry(provider: Provider) -> float | None:
+    """When the certificate that we show the provider expires (seconds since the epoch); None when we show none."""
+    path = provider.tls.client_certificate
+    if path is None:
+        return None
+    try:
+        chain = load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError):
+        raise UnusableFiles((UnusableFile(provider.name, "client_certificate", "is not a certificate"),)) from None
+    return min(certificate.not_valid_after_utc.timestamp() for certificate in chain)

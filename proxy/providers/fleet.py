@@ -1,0 +1,262 @@
+"""The run-time state of all providers of one policy.
+
+A reload makes a new Fleet beside the old one and takes over what has not changed; nothing of the old one is touched
+until the caller retires what was left behind. All times are the loop's (monotonic) seconds.
+"""
+
+import asyncio
+import hashlib
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from proxy.policy.decision import Permit
+from proxy.policy.policy import Policy
+from proxy.policy.settings import Endpoint, Provider
+from proxy.providers.contexts import (
+    UnusableFile,
+    UnusableFiles,
+    client_certificate_expiry,
+    fingerprint,
+    provider_context,
+)
+from proxy.providers.dial import dial
+from proxy.providers.failure import DialFailure, DialMisuse
+from proxy.providers.pool import C, Pool, PoolKey
+from proxy.providers.resolve import Resolver
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+DOWN = 5.0
+"""For how long an endpoint is not tried after it could not be reached."""
+
+IDLE_PER_ENDPOINT = 256
+"""How many idle connections one endpoint may keep; each holds a descriptor and some 100 KiB of TLS."""
+
+REMEASURE = 60.0
+"""A first-byte latency older than this is no longer believed, and the provider tried again."""
+
+TRIAL = 5.0
+"""How long a provider that is tried for its latency may take before another request tries it."""
+
+_SMOOTHING = 0.1
+_STEADY = 1.25
+
+# Not the provider's fault, so no reason to leave it alone.
+_UNMARKED = frozenset({"full", "local"})
+
+
+class EndpointState(Generic[C]):
+    """One endpoint of a provider: the place where a connection is taken, given back, or made.
+
+    down_until: not tried before; set by a failed connect.
+    """
+
+    __slots__ = ("down_until", "endpoint", "key", "state")
+
+    def __init__(self, state: "ProviderState[C]", endpoint: Endpoint, key: PoolKey) -> None:
+        self.state = state
+        self.endpoint = endpoint
+        self.key = key
+        self.down_until = 0.0
+
+    def take(self, permit: Permit, now: float) -> tuple[C | None, Sequence[C]]:
+        """An idle connection or None, and those that the caller closes. Called once an attempt, before `connect`.
+
+        Raises DialMisuse without a permit for the provider.
+        """
+        state = self.state
+        if not permit.covers(state.definition):
+            raise DialMisuse(f"provider {state.definition.name}: no permit")
+        state.asked = now
+        state.turn += 1
+        return state.pool.take(self.key, now)
+
+    def give(self, connection: C, now: float) -> Sequence[C]:
+        """Puts a connection back whose exchange is over; returns those that the caller closes."""
+        if self.state.retired:
+            return (connection,)
+        return self.state.pool.give(self.key, connection, now)
+
+    def discard(self, connection: C) -> bool:
+        """Forgets a connection that broke while idle."""
+        return self.state.pool.discard(self.key, connection)
+
+    async def connect(self, permit: Permit, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+        """A new connection, as `dial` makes it, within the provider's cap; marks the endpoint down when that fails.
+
+        Counted in `state.open`: the caller calls `state.closed()` once, when the protocol's `connection_lost` runs.
+        Raises DialFailure, DialMisuse.
+        """
+        state = self.state
+        if state.full:
+            raise DialFailure("full", state.definition.name, self.endpoint.host, "connection limit of the policy")
+        state.open += 1
+        try:
+            connection = await dial(
+                permit,
+                state.definition,
+                self.endpoint,
+                protocol_factory,
+                context=state.context if self.endpoint.scheme == "https" else None,
+                resolver=state.resolver,
+            )
+        except BaseException as error:
+            state.open -= 1
+            if isinstance(error, DialFailure) and error.kind not in _UNMARKED:
+                self.down_until = asyncio.get_running_loop().time() + DOWN
+            raise
+        self.down_until = 0.0
+        return connection
+
+
+class ProviderState(Generic[C]):
+    """One provider at run time.
+
+    open: connections now open or being opened, idle ones too. latency: smoothed seconds from a request sent to the
+    first byte of its response, None before the first. pace: latency made steady, for comparing; it moves only when
+    latency leaves it by a quarter, so that two providers as fast as each other do not change places all the time.
+    measured, asked: when latency was last measured, and when a connection was last asked for.
+    """
+
+    __slots__ = (
+        "asked",
+        "client_expiry",
+        "context",
+        "definition",
+        "endpoints",
+        "fingerprint",
+        "latency",
+        "measured",
+        "open",
+        "pace",
+        "person",
+        "pool",
+        "resolver",
+        "retired",
+        "turn",
+    )
+
+    def __init__(
+        self,
+        definition: Provider,
+        context: ssl.SSLContext | None,
+        files: bytes,
+        client_expiry: float | None,
+        resolver: Resolver,
+    ) -> None:
+        self.definition = definition
+        self.context = context
+        self.fingerprint = files
+        self.client_expiry = client_expiry
+        self.resolver = resolver
+        self.pool: Pool[C] = Pool(definition.timeouts.idle, IDLE_PER_ENDPOINT)
+        credential = _credential(definition, files)
+        self.endpoints: tuple[EndpointState[C], ...] = tuple(
+            EndpointState(self, endpoint, _key(definition, endpoint, credential)) for endpoint in definition.endpoints
+        )
+        self.open = 0
+        self.retired = False
+        self.latency: float | None = None
+        self.pace = 0.0
+        self.measured = 0.0
+        self.asked = float("-inf")
+        self.turn = 0
+        # BLAKE2's personalisation, 16 bytes: makes a subject's luck with each provider its own.
+        self.person = hashlib.sha256(definition.name.encode()).digest()[:16]
+
+    def __repr__(self) -> str:
+        return f"ProviderState({self.definition.name!r}, open={self.open})"
+
+    @property
+    def full(self) -> bool:
+        """Whether the policy's cap on its connections is reached."""
+        cap = self.definition.connections
+        return cap is not None and self.open >= cap
+
+    def healthy(self, now: float) -> bool:
+        """Whether any endpoint may be tried."""
+        return any(now >= endpoint.down_until for endpoint in self.endpoints)
+
+    def closed(self) -> None:
+        """One connection that `connect` returned has ended."""
+        self.open -= 1
+
+    def first_byte(self, seconds: float, now: float) -> None:
+        """One response's first byte came after so many seconds; for one that never came, those waited."""
+        latency = self.latency
+        if latency is None:
+            self.latency = self.pace = seconds
+        else:
+            self.latency = latency = latency + _SMOOTHING * (seconds - latency)
+            if not self.pace <= latency * _STEADY or not latency <= self.pace * _STEADY:
+                self.pace = latency
+        self.measured = now
+
+    def retire(self) -> Sequence[C]:
+        """Takes it out of use: returns its idle connections, and what is given back later, for closing."""
+        self.retired = True
+        return self.pool.drop(self.definition.name)
+
+
+class Fleet(Generic[C]):
+    """One ProviderState for each provider of a policy, by name; `states` is only read."""
+
+    def __init__(self, states: Mapping[str, ProviderState[C]], resolver: Resolver) -> None:
+        self.states = states
+        self.resolver = resolver
+
+    @classmethod
+    def open(cls, policy: Policy, resolver: Resolver) -> "Fleet[C]":
+        """All providers of a policy, none measured, none marked. Raises UnusableFiles with every fault."""
+        return cls._made(policy, resolver, {})
+
+    def renewed(self, policy: Policy) -> tuple["Fleet[C]", list[ProviderState[C]]]:
+        """The fleet of a new policy, and the states it leaves behind, which the caller retires once it is in force.
+
+        States whose definition and files are unchanged carry over with pools and marks. Raises UnusableFiles;
+        then, and until something is retired, this fleet serves on.
+        """
+        fleet = self._made(policy, self.resolver, self.states)
+        return fleet, [state for name, state in self.states.items() if fleet.states.get(name) is not state]
+
+    def expire(self, now: float) -> list[C]:
+        """Removes and returns idle connections whose time is over."""
+        return [connection for state in self.states.values() for connection in state.pool.expire(now)]
+
+    @classmethod
+    def _made(cls, policy: Policy, resolver: Resolver, old: Mapping[str, ProviderState[C]]) -> "Fleet[C]":
+        states: dict[str, ProviderState[C]] = {}
+        faults: list[UnusableFile] = []
+        for provider in policy.providers:
+            files = fingerprint(provider)
+            known = old.get(provider.name)
+            if known is not None and known.definition == provider and known.fingerprint == files:
+                # Equal, so nobody can tell; but new permits hold this one, and `covers` is quickest on the same object.
+                known.definition = provider
+                states[provider.name] = known
+                continue
+            try:
+                context = provider_context(provider)
+                expiry = client_certificate_expiry(provider)
+            except UnusableFiles as error:
+                faults += error.faults
+            else:
+                states[provider.name] = ProviderState(provider, context, files, expiry, resolver)
+        if faults:
+            raise UnusableFiles(tuple(faults))
+        return cls(states, resolver)
+
+
+def _key(provider: Provider, endpoint: Endpoint, credential: str) -> PoolKey:
+    name = (provider.tls.server_name or endpoint.host) if endpoint.scheme == "https" else None
+    return PoolKey(provider.zone, provider.name, credential, name, endpoint)
+
+
+def _credential(provider: Provider, files: bytes) -> str:
+    """What the provider knows us by, as a digest: client certificate and fixed headers."""
+    digest = hashlib.sha256(files)
+    for name, value in provider.headers:
+        secret = value.reveal()
+        digest.update(f"{len(name)}:{name}{len(secret)}:{secret}".encode())
+    return digest.hexdigest()
