@@ -1,0 +1,124 @@
+"""Listening sockets: one for each bind of a listener, TCP over IPv4 or IPv6, or Unix."""
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+
+from proxy.policy.settings import Bind, TcpBind, UnixBind
+
+BACKLOG = 4096
+"""How many connections may wait for us; the kernel cuts it to net.core.somaxconn."""
+
+UNIX_MODE = 0o660
+"""Who may connect to a Unix socket: its owner and group."""
+
+
+class BindError(Exception):
+    """The operator's to mend: a bind that is taken, not ours to open, or not on this machine.
+
+    The text names the listener, the bind and the cause, on one line.
+    """
+
+    def __init__(self, listener: str, bind: Bind, cause: str) -> None:
+        super().__init__(f"listener {listener}: cannot bind {bind_text(bind)}: {cause}")
+
+
+def bind_text(bind: Bind) -> str:
+    """The bind as a policy file writes it."""
+    if isinstance(bind, UnixBind):
+        return f"unix:{bind.path}"
+    return f"[{bind.host}]:{bind.port}" if ":" in bind.host else f"{bind.host}:{bind.port}"
+
+
+class Bound:
+    """A listening, non-blocking socket and the bind it was opened for."""
+
+    __slots__ = ("_file", "bind", "sock")
+
+    def __init__(self, bind: Bind, sock: socket.socket) -> None:
+        self.bind = bind
+        self.sock = sock
+        self._file = _identity(bind.path) if isinstance(bind, UnixBind) else None
+
+    def text(self) -> str:
+        """Where it really listens: the bind, its port 0 replaced by what the kernel chose."""
+        if isinstance(self.bind, UnixBind):
+            return bind_text(self.bind)
+        return bind_text(TcpBind(self.bind.host, self.sock.getsockname()[1]))
+
+    def close(self) -> None:
+        """Close, and take away a Unix socket's file unless another program has replaced it."""
+        if isinstance(self.bind, UnixBind):
+            with contextlib.suppress(OSError):
+                if _identity(self.bind.path) == self._file:
+                    self.bind.path.unlink()
+        self.sock.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.lstat()
+    return status.st_dev, status.st_ino
+
+
+def open_bind(listener: str, bind: Bind) -> Bound:
+    """Listen at the bind. Raises BindError.
+
+    A Unix socket whose program is gone is replaced; one that still answers, or another kind of file, is not.
+    """
+    try:
+        return Bound(bind, _open_unix(bind.path) if isinstance(bind, UnixBind) else _open_tcp(bind))
+    except OSError as error:
+        cause = "address already in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error)).lower()
+        raise BindError(listener, bind, cause) from error
+
+
+def _open_tcp(bind: TcpBind) -> socket.socket:
+    six = ":" in bind.host
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(socket.AF_INET6 if six else socket.AF_INET))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if six:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((bind.host, bind.port))
+        return _listening(sock, undo)
+
+
+def _open_unix(path: Path) -> socket.socket:
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(socket.AF_UNIX))
+        # Linux gives the new file the mode of the socket, less the umask: at no moment may more people connect.
+        os.fchmod(sock.fileno(), UNIX_MODE)
+        try:
+            sock.bind(str(path))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _stale(path):
+                raise
+            path.unlink()
+            sock.bind(str(path))
+        path.chmod(UNIX_MODE)
+        return _listening(sock, undo)
+
+
+def _listening(sock: socket.socket, undo: contextlib.ExitStack) -> socket.socket:
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+    undo.pop_all()
+    return sock
+
+
+def _stale(path: Path) -> bool:
+    """Whether the path is a socket at which nobody listens any more."""
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
