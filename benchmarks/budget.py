@@ -1,0 +1,34 @@
+"""What a request and a decision may cost: the bars of the design, as values."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Domicile's processor time at some work is at most this many times another proxy's."""
+
+    work: str
+    proxy: str
+    at_most: float
+
+
+BARS = (
+    Bar("12 B", "nginx", 2.0),
+    Bar("12 B", "Envoy", 0.6),
+    Bar("64 KiB", "nginx", 1.0),
+    Bar("TLS both sides, 12 B", "nginx", 2.3),
+)
+
+AIMS = (Bar("12 B", "nginx", 1.3), Bar("12 B", "HAProxy", 1.2))
+"""Where the bars are to go."""
+
+DECISION_REPEATED = 2e-6
+DECISION_NEVER_SEEN = 20e-6
+"""Seconds that one decision under a thousand rules may take, for facts decided before and for new ones."""
+
+
+def verdict(measured: float | None, at_most: float) -> str:
+    """How a figure stands to its bar, in words for a table."""
+    if measured is None:
+        return "not measured"
+    return "holds" if measured <= at_most else "falls short"

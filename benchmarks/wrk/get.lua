@@ -1,0 +1,1 @@
+dofile(os.getenv("DOMICILE_BENCH_REPORT"))

@@ -1,0 +1,53 @@
+"""nginx as a real peer: provider, reverse proxy, or a second reading of what was sent."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.peers.process import Peer, program, running
+
+_CONFIGURATION = """\
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log {level};
+{user}
+events {{ worker_connections 4096; }}
+http {{
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    scgi_temp_path {folder}/scgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    access_log off;
+{http}
+}}
+"""
+
+
+def configuration(http: str, folder: Path, *, level: str = "warn", user: str = "") -> str:
+    """A whole nginx.conf around the content of its `http` block; everything is written inside the folder."""
+    return _CONFIGURATION.format(http=http, folder=folder, level=level, user=user)
+
+
+@contextmanager
+def nginx(
+    http: str, ports: Sequence[int], folder: Path, *, before: Sequence[str] = (), level: str = "warn"
+) -> Iterator[Peer]:
+    """Run nginx with one worker on the content of an `http` block, until the block is left.
+
+    ports: those that it listens on. before: words before the command, such as `taskset -c 0`.
+    Debian's nginx and not one from PyPI: it is built with optimisation.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "nginx.conf"
+    path.write_text(configuration(http, folder, level=level, user=_user()), encoding="utf-8")
+    command = [*before, program("nginx"), "-e", folder / "error.log", "-p", folder, "-c", path]
+    with running("nginx", command, folder, ports) as peer:
+        yield peer
+
+
+def _user() -> str:
+    # As root the worker would otherwise run as a user who may not read a test's private folder.
+    return "user root;" if os.geteuid() == 0 else ""
