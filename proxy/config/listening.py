@@ -1,0 +1,136 @@
+"""Listeners, bounds, deadlines, the log and the admin endpoints."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from proxy.config.addresses import read_bind
+from proxy.config.conditions import Flag
+from proxy.config.figures import Bound, Count, Duration, Grace, Size, TlsVersion
+from proxy.config.law import Name
+from proxy.config.part import OneOrSeveral, Part, Several, Typed, TypedHere, words
+from proxy.config.scalars import one_of, read_text
+from proxy.config.surroundings import Surroundings
+from proxy.config.trust import CertificateFile, KeyFile
+from proxy.policy.settings import Admin, Bind, Certificate, Limits, Listener, Log, TcpBind, Timeouts
+
+
+def _read_bind(text: str, surroundings: Surroundings) -> Bind:
+    return read_bind(text, surroundings.folder)
+
+
+def _read_log_path(text: str, surroundings: Surroundings) -> Path | None:
+    return None if text == "stdout" else surroundings.folder / read_text(text)
+
+
+BindText = Annotated[Bind, TypedHere(_read_bind, {"type": "string"})]
+LogPath = Annotated[Path | None, TypedHere(_read_log_path, {"type": "string", "minLength": 1})]
+Protocol = Annotated[Literal["http"], Typed(one_of(("http",), frozenset({"tls", "tcp"})), words("http"))]
+_LATER = frozenset({"optional", "required"})
+NotYet = Annotated[Literal["none"], Typed(one_of(("none",), _LATER), words("none"))]
+
+
+def _read_workers(text: str) -> str:
+    later = frozenset({text}) if text.isascii() and text.isdigit() and int(text[:9]) > 1 else frozenset[str]()
+    return one_of(("auto", "1"), later)(text)
+
+
+Workers = Annotated[Literal["auto", "1"], Typed(_read_workers, words("auto", "1"))]
+
+
+class CertificatePart(Part):
+    """A certificate for clients, and its key. Chosen by name: exact, then wildcard."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"client_ca"})
+
+    certificate: CertificateFile = Field(description="PEM file of the chain, the server's own first")
+    key: KeyFile = Field(description="PEM file of its key, not encrypted")
+    client_certificate: NotYet = Field(default="none", description="Whether clients show certificates")
+
+    def value(self) -> Certificate:
+        return Certificate(self.certificate, self.key)
+
+
+class ListenerTlsPart(Part):
+    """TLS from clients."""
+
+    certificates: Several[CertificatePart] = Field(description="The first serves clients that send no name")
+    min_version: TlsVersion = Field(default="1.2", description="Lowest TLS version")
+
+
+class ListenerPart(Part):
+    """Where clients come in."""
+
+    name: Name = Field(description="The listener's name, in metrics and logs too")
+    bind: OneOrSeveral[BindText] = Field(description="ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH")
+    protocol: Protocol = Field(default="http", description="What clients speak")
+    proxy_protocol: NotYet = Field(default="none", description="Whether a PROXY header comes first")
+    tls: ListenerTlsPart | None = Field(default=None, description="TLS from clients; left out: plaintext")
+
+    def value(self) -> Listener:
+        return Listener(
+            name=self.name,
+            binds=tuple(self.bind),
+            protocol=self.protocol,
+            certificates=() if self.tls is None else tuple(each.value() for each in self.tls.certificates),
+            min_version="1.2" if self.tls is None else self.tls.min_version,
+        )
+
+
+class LimitsPart(Part):
+    """Bounds of what clients may send."""
+
+    head: Size = Field(default=32 << 10, description="Bytes of a request's head")
+    headers: Count = Field(default=100, description="Header fields of a request")
+    target: Size = Field(default=8 << 10, description="Bytes of a request's target")
+    body: Bound = Field(default=None, description="Bytes of a request's body, or none for no limit")
+    pipelined: Count = Field(default=8, description="Requests waiting on one connection")
+    connections: Count = Field(default=10_000, description="Connections of a listener at once")
+
+    def value(self) -> Limits:
+        return Limits(self.head, self.headers, self.target, self.body, self.pipelined, self.connections)
+
+
+class TimeoutsPart(Part):
+    """Deadlines."""
+
+    head: Duration = Field(default=10.0, description="From a request's first byte to its head's end")
+    body_idle: Duration = Field(default=60.0, description="Between two pieces of a request's body")
+    keep_alive: Duration = Field(default=75.0, description="Between two requests of a connection")
+    connect: Duration = Field(default=3.0, description="To a connection with a provider, TLS included")
+    first_byte: Duration = Field(default=30.0, description="From a request's end to its answer's first byte")
+    idle: Duration = Field(default=60.0, description="Without a byte in mid-answer, and on tunnels")
+    drain: Grace = Field(default=30.0, description="For what is in flight when the proxy stops")
+    withdrawn: Grace = Field(default=30.0, description="For requests in flight when their permit is withdrawn")
+
+    def value(self) -> Timeouts:
+        return Timeouts(
+            head=self.head,
+            body_idle=self.body_idle,
+            keep_alive=self.keep_alive,
+            connect=self.connect,
+            first_byte=self.first_byte,
+            idle=self.idle,
+            drain=self.drain,
+            withdrawn=self.withdrawn,
+        )
+
+
+class LogPart(Part):
+    """The access log."""
+
+    path: LogPath = Field(default=None, description="stdout, or a file; relative to the policy file")
+    subject: Flag = Field(default=False, description="Whether records name the subject")
+
+    def value(self) -> Log:
+        return Log(self.path, self.subject)
+
+
+class AdminPart(Part):
+    """Metrics, health and status."""
+
+    bind: BindText = Field(default=TcpBind("127.0.0.1", 9400), description="ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH")
+
+    def value(self) -> Admin:
+        return Admin(self.bind)

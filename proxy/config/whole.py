@@ -1,0 +1,283 @@
+"""What only several values together show: duplicates, overlaps, pairs, what a provider cannot mean.
+
+These checks read the plain tree and not the model, so that they speak even where other values are
+wrong. They step over whatever has another shape than expected: the model has noted that already.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TypeVar
+
+from proxy.config.addresses import is_loopback, read_bind, read_endpoint, read_network
+from proxy.config.document import Document, Loc, Node, Scalar, Sequence, Table
+from proxy.config.note import VALUE, Note, Wrong, quoted
+from proxy.config.places import EVERYWHERE
+from proxy.config.report import note_of
+from proxy.config.scalars import read_instant, read_weight
+from proxy.config.trust import check_pair
+from proxy.policy.countries import COUNTRIES, UNIONS, expand
+from proxy.policy.rules import Network
+from proxy.policy.settings import TcpBind
+
+_SHOWN = 5
+T = TypeVar("T")
+
+
+def mistakes_of(document: Document, folder: Path) -> list[Note]:
+    """The mistakes of a file that no single value shows."""
+    checks = (_zones, _providers, _names, _law, _routes, _sources, _periods)
+    notes = [note for check in checks for note in check(document)]
+    return notes + list(_binds(document, folder)) + list(_pairs(document, folder))
+
+
+def _zones(document: Document) -> Iterator[Note]:
+    holders: dict[str, str] = {}
+    everywhere: str | None = None
+    for name, loc, _ in _entries(document, ("zones",)):
+        taken = _codes(text for _, text in _texts(document, (*loc, "except")))
+        held: set[str] = set()
+        for at, text in _texts(document, (*loc, "countries")):
+            if text == EVERYWHERE:
+                if everywhere is not None:
+                    hint = f"zone {quoted(everywhere)} is one already"
+                    yield document.note(at, "a second zone for whatever no other zone names", hint)
+                everywhere = everywhere or name
+                continue
+            codes = _codes([text]) - taken
+            held |= codes
+            for holder, shared in _shared(codes, holders, name):
+                what = f"{quoted(text)} is in zone {quoted(holder)} already"
+                if text in UNIONS:
+                    what = f"{quoted(text)} holds {_some(shared)}, in zone {quoted(holder)} already"
+                yield document.note(at, what, "a country is in one zone; `except` takes countries out")
+            holders.update((code, holders.get(code, name)) for code in codes)
+        star = any(text == EVERYWHERE for _, text in _texts(document, (*loc, "countries")))
+        named = _codes(text for _, text in _texts(document, (*loc, "countries")))
+        if named and not held and not star:
+            yield document.note((*loc, "except"), "`except` leaves the zone no country", "take fewer countries out")
+        for at, text in _texts(document, (*loc, "except")):
+            if not star and named and not _codes([text]) <= named and _codes([text]):
+                yield document.note(at, f"{quoted(text)} is not among the zone's countries", "remove it")
+
+
+def _shared(codes: frozenset[str], holders: dict[str, str], name: str) -> Iterator[tuple[str, list[str]]]:
+    by_holder: dict[str, list[str]] = {}
+    for code in sorted(codes):
+        if holders.get(code, name) != name:
+            by_holder.setdefault(holders[code], []).append(code)
+    yield from by_holder.items()
+
+
+def _some(codes: list[str]) -> str:
+    return ", ".join(codes[:_SHOWN]) + (f" and {len(codes) - _SHOWN} more" if len(codes) > _SHOWN else "")
+
+
+def _codes(texts: Iterable[str]) -> frozenset[str]:
+    return expand(text for text in texts if text in COUNTRIES or text in UNIONS)
+
+
+def _providers(document: Document) -> Iterator[Note]:
+    for name, loc, provider in _entries(document, ("providers",)):
+        seen: set[object] = set()
+        networks = [_read(read_network, text) for _, text in _texts(document, (*loc, "dial"))]
+        dial = [network for network in networks if network is not None]
+        secure = False
+        for at, text in _texts(document, (*loc, "endpoints")):
+            endpoint = _read(read_endpoint, text)
+            if endpoint is None:
+                continue
+            if endpoint in seen:
+                yield note_of(Wrong(f"{VALUE} is listed twice", "remove one"), document, at)
+            seen.add(endpoint)
+            secure |= endpoint.scheme == "https"
+            plain = endpoint.scheme == "http" and not is_loopback(endpoint.host)
+            if plain and _text(document, (*loc, "plaintext")) != "true":
+                hint = "use https://, or say `plaintext: true` if anybody on the way may read it"
+                yield note_of(Wrong(f"{VALUE} is not encrypted", hint), document, at)
+            if dial == networks and dial and not _within(endpoint.host, dial):
+                yield note_of(Wrong(f"{VALUE} is outside of `dial`", "it could never be reached"), document, at)
+        if seen and not secure and "tls" in provider.entries:
+            what = f"provider {quoted(name)} has no https:// endpoint"
+            yield document.note((*loc, "tls"), what, "`tls` would do nothing: leave it out", key=True)
+        fields: dict[str, str] = {}
+        for field, at, _ in _entries(document, (*loc, "headers"), scalars=True):
+            if (twin := field.lower().replace("_", "-")) in fields:
+                what = f"header {quoted(field)} is the same as {quoted(fields[twin])}"
+                yield document.note(at, what, "case and underscores make no difference to providers", key=True)
+            fields.setdefault(twin, field)
+
+
+def _within(host: str, networks: Iterable[Network]) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return True
+    return any(address in network for network in networks)
+
+
+def _names(document: Document) -> Iterator[Note]:
+    for section, key, noun in (
+        ("rules", "name", "rule"),
+        ("classes", "class", "class"),
+        ("listeners", "name", "listener"),
+    ):
+        yield from _repeated(document, [(*loc, key) for loc, _ in _tables(document, (section,))], noun)
+    yield from _repeated(document, [at for at, _ in _texts(document, ("subject", "actors"))], "actor")
+
+
+def _repeated(document: Document, locs: list[Loc], noun: str) -> Iterator[Note]:
+    first: dict[str, int] = {}
+    for loc in locs:
+        node = document.at(loc)
+        if not isinstance(node, Scalar) or node.broken:
+            continue
+        if node.text in first:
+            hint = f"line {first[node.text]} has it already"
+            yield note_of(Wrong(f"duplicate {noun} {VALUE}", hint), document, loc)
+        first.setdefault(node.text, node.place[0])
+
+
+def _law(document: Document) -> Iterator[Note]:
+    for loc, rule in _tables(document, ("rules",)):
+        if not {"allow", "only", "forbid"} & rule.entries.keys():
+            yield document.note(loc, "the rule does nothing", "give it `allow`, `only` or `forbid`")
+    for loc, guarantee in _tables(document, ("guarantees",)):
+        both = {"only", "never"} & guarantee.entries.keys()
+        if len(both) != 1:
+            what = "the guarantee has both `only` and `never`" if both else "the guarantee promises nothing"
+            yield document.note(loc, what, "write two guarantees" if both else "give it `only` or `never`")
+
+
+def _routes(document: Document) -> Iterator[Note]:
+    for loc, _ in _tables(document, ("routes",)):
+        listed = document.at((*loc, "prefer"))
+        if not isinstance(listed, Sequence):
+            if _text(document, (*loc, "strict")) == "true":
+                yield document.note((*loc, "strict"), "`strict` without `prefer` leaves no provider", "list some")
+            continue
+        tables = [item for item in listed.items if isinstance(item, Table)]
+        weighted = [item for item in tables if "weight" in item.entries]
+        if weighted and len(weighted) < len(listed.items):
+            bare = next(i for i, item in enumerate(listed.items) if item not in weighted)
+            what = "no weight here, but other providers of the route have one"
+            yield document.note((*loc, "prefer", bare), what, "give all of them weights, or none")
+        elif weighted:
+            weights = [_read(read_weight, _scalar(item.entries["weight"].node)) for item in weighted]
+            if None not in weights and not any(weights):
+                yield document.note((*loc, "prefer"), "the weights add up to nothing", "give one of them more than 0")
+        providers = [
+            (*loc, "prefer", i, "provider") if isinstance(item, Table) else (*loc, "prefer", i)
+            for i, item in enumerate(listed.items)
+        ]
+        yield from _repeated(document, providers, "provider")
+
+
+def _sources(document: Document) -> Iterator[Note]:
+    for loc, source in _tables(document, ("subject", "sources")):
+        if len(source.entries) != 1:
+            what = "one item, several sources" if source.entries else "the source is empty"
+            yield document.note(loc, what, "write one item for each, such as `- jwt: {...}`")
+
+
+def _periods(document: Document) -> Iterator[Note]:
+    for loc, table in _all_tables(document.root, ()):
+        if "from" in table.entries and "until" in table.entries:
+            start = _read(read_instant, _scalar(table.entries["from"].node))
+            end = _read(read_instant, _scalar(table.entries["until"].node))
+            if start is not None and end is not None and start >= end:
+                yield document.note((*loc, "until"), "`until` is not after `from`", "it would never be in force")
+
+
+def _binds(document: Document, folder: Path) -> Iterator[Note]:
+    first: dict[object, int] = {}
+    listeners = [at for loc, _ in _tables(document, ("listeners",)) for at, _ in _texts(document, (*loc, "bind"))]
+    for loc in [*listeners, *(at for at, _ in _texts(document, ("admin", "bind")))]:
+        bind = _read(lambda text: read_bind(text, folder), _text(document, loc))
+        node = document.at(loc)
+        if bind is None or node is None or (isinstance(bind, TcpBind) and bind.port == 0):
+            continue
+        if bind in first:
+            yield note_of(Wrong(f"{VALUE} is bound twice", f"line {first[bind]} has it already"), document, loc)
+        first.setdefault(bind, node.place[0])
+
+
+def _pairs(document: Document, folder: Path) -> Iterator[Note]:
+    for loc, _ in _tables(document, ("listeners",)):
+        for at, pair in _tables(document, (*loc, "tls", "certificates")):
+            if {"certificate", "key"} <= pair.entries.keys():
+                yield from _pair(document, folder, (*at, "certificate"), (*at, "key"))
+    for _, loc, _ in _entries(document, ("providers",)):
+        tls = document.at((*loc, "tls"))
+        if not isinstance(tls, Table):
+            continue
+        present = {"client_certificate", "client_key"} & tls.entries.keys()
+        if len(present) == 1:
+            (one,) = present
+            missing = "client_key" if one == "client_certificate" else "client_certificate"
+            what = f"{quoted(one)} without {quoted(missing)}"
+            yield document.note((*loc, "tls", one), what, "they go together", key=True)
+        elif present:
+            yield from _pair(document, folder, (*loc, "tls", "client_certificate"), (*loc, "tls", "client_key"))
+
+
+def _pair(document: Document, folder: Path, certificate: Loc, key: Loc) -> Iterator[Note]:
+    texts = _text(document, certificate), _text(document, key)
+    if None in texts:
+        return
+    try:
+        check_pair(folder / str(texts[0]), folder / str(texts[1]))
+    except Wrong as wrong:
+        note = note_of(wrong, document, key)
+        # What cannot be read at all was noted at its own place.
+        if "not the key" in wrong.what or "OpenSSL" in wrong.what:
+            yield note
+
+
+def _read(reader: Callable[[str], T], text: str | None) -> T | None:
+    try:
+        return None if text is None else reader(text)
+    except Wrong:
+        return None
+
+
+def _scalar(node: Node) -> str | None:
+    return node.text if isinstance(node, Scalar) and not node.broken else None
+
+
+def _text(document: Document, loc: Loc) -> str | None:
+    node = document.at(loc)
+    return None if node is None else _scalar(node)
+
+
+def _texts(document: Document, loc: Loc) -> Iterator[tuple[Loc, str]]:
+    """Text that is one value or a list of them, each with its path."""
+    node = document.at(loc)
+    if isinstance(node, Sequence):
+        yield from (((*loc, i), item.text) for i, item in enumerate(node.items) if isinstance(item, Scalar))
+    elif isinstance(node, Scalar):
+        yield loc, node.text
+
+
+def _tables(document: Document, loc: Loc) -> Iterator[tuple[Loc, Table]]:
+    node = document.at(loc)
+    for i, item in enumerate(node.items if isinstance(node, Sequence) else ()):
+        if isinstance(item, Table):
+            yield (*loc, i), item
+
+
+def _entries(document: Document, loc: Loc, *, scalars: bool = False) -> Iterator[tuple[str, Loc, Table]]:
+    node = document.at(loc)
+    for name, entry in node.entries.items() if isinstance(node, Table) else ():
+        if isinstance(entry.node, Table) or scalars:
+            yield name, (*loc, name), entry.node  # type: ignore[misc]
+
+
+def _all_tables(node: Node | None, loc: Loc) -> Iterator[tuple[Loc, Table]]:
+    if isinstance(node, Table):
+        yield loc, node
+        for key, entry in node.entries.items():
+            yield from _all_tables(entry.node, (*loc, key))
+    elif isinstance(node, Sequence):
+        for i, item in enumerate(node.items):
+            yield from _all_tables(item, (*loc, i))
