@@ -81,7 +81,7 @@ def _time(policy: Policy, many: list[Facts], before: Callable[[], None]) -> floa
 
 
 def a_policy(size: int) -> Policy:
-    """A policy of this many rules that test every key: a law for each home, the others narrow some host, path, network."""
+    """A policy of this many rules that test every key: a law for each home, the others narrow."""
     rules = [
         Rule(zone.name, Condition(home=frozenset({zone.name})), allow=(Term(zones=frozenset({zone.name})),))
         for zone in _ZONES
@@ -156,9 +156,8 @@ def _strangers(size: int, turn: int, count: int, matching: bool) -> Iterator[Fac
 
 
 def main() -> None:
-    print(
-        f"{'rules':>6} {'never seen':>12} {'and outcome':>12} {'repeated':>12}   microseconds of processor time a decision"
-    )
+    print("Microseconds of processor time a decision")
+    print(f"{'rules':>6} {'never seen':>12} {'and outcome':>12} {'repeated':>12}")
     for cost in measure():
         times = (cost.never_seen, cost.never_seen_outcome, cost.repeated)
         print(f"{cost.rules:>6} " + " ".join(f"{time * 1e6:>12.2f}" for time in times))

@@ -11,7 +11,7 @@ the integers, and is bounded in the length of host and path by the depth of the 
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, collapse_addresses
 from operator import attrgetter
 
 from proxy.policy.facts import READING_METHODS, UNKNOWN, Address, Facts
@@ -203,7 +203,7 @@ _MAPPED_END = _MAPPED + (1 << 32)
 
 
 def _place(address: Address) -> int:
-    return int(address) + _MAPPED if address.version == 4 else int(address)
+    return int(address) + _MAPPED if isinstance(address, IPv4Address) else int(address)
 
 
 class _Networks:
