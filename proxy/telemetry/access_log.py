@@ -4,12 +4,11 @@
 - The writer sleeps while there is nothing to do and, once woken, lets a batch gather: waking a thread costs ten
   times what formatting a line does, so it happens once a batch.
 - A write that fails (disk full, reader gone) is tried again from where it stopped; meanwhile the queue fills and
-  its drops are counted. A file never gets half a line followed by another.
+  its drops are counted. Neither a file nor a pipe ever gets half a line followed by another.
 - One writer thread, one descriptor. Make it in the process that uses it: a thread does not survive a fork.
 """
 
 import contextlib
-import errno
 import logging
 import os
 import select
@@ -168,15 +167,9 @@ class AccessLog:
         poller.poll(seconds * 1000)
 
     def _failed(self, error: OSError) -> None:
-        if error.errno == errno.EPIPE:
-            # The reader that had the first half of a line is gone; the next one gets a whole line.
-            self._rewind()
         if not self._problem:
             _log.error("the access log cannot be written (%s); tried again every second", error.strerror)
         self._problem = error.strerror or "error"
-
-    def _rewind(self) -> None:
-        self._written = self._batch.rfind(b"\n", 0, self._written) + 1
 
     def _open_anew(self) -> None:
         self._reopen = False
@@ -187,7 +180,8 @@ class AccessLog:
         except OSError as error:
             _log.error("the access log cannot be reopened (%s); the old file is kept", error.strerror)
             return
-        self._rewind()
+        # A line that the old file holds half of is whole in the new one.
+        self._written = self._batch.rfind(b"\n", 0, self._written) + 1
         os.close(self._fd)
         self._fd = descriptor
 
