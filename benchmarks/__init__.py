@@ -5,6 +5,7 @@
     proxies/    one module a proxy: its configuration, and nothing else
     load        wrk, as a value
     processor   processor time of a process and its children
+    decide      what a decision alone takes
     rounds      everything running at once, measured in turns
     budget      what DESIGN allows
     table       figures as a table, for a terminal and for RESULTS.md

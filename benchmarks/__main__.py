@@ -4,17 +4,20 @@ import argparse
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks import decide
 from benchmarks.cores import choose_cores
+from benchmarks.decide import Cost
 from benchmarks.figures import Figures
 from benchmarks.machine import describe_machine
-from benchmarks.proxies import PROXIES
+from benchmarks.proxies import DOMICILE, PROXIES
 from benchmarks.rounds import measure
-from benchmarks.table import Grid, cost_grid, latency_grid, ratio_grid, results, spread_grid
+from benchmarks.table import Grid, budget_grid, cost_grid, decision_grid, latency_grid, ratio_grid, results, spread_grid
 from benchmarks.work import COST, PACED
 from tests.peers.process import PeerFailed
 
@@ -42,7 +45,7 @@ def main() -> int:
     except PeerFailed as failure:
         console.print(str(failure), markup=False)
         return 1
-    grids = _grids(figures)
+    grids = _grids(figures, [] if options.work or options.only else decide.measure())
     for grid in grids:
         grid.show(console)
     partial = options.quick or options.only or options.work or rounds < ROUNDS or figures.failures
@@ -55,8 +58,13 @@ def main() -> int:
     return 1 if figures.failures else 0
 
 
-def _grids(figures: Figures) -> tuple[Grid, ...]:
-    return ratio_grid(figures), cost_grid(figures), latency_grid(figures), spread_grid(figures)
+def _grids(figures: Figures, decisions: Sequence[Cost]) -> tuple[Grid, ...]:
+    grids = [cost_grid(figures), latency_grid(figures), spread_grid(figures)]
+    if DOMICILE in figures.proxies():
+        grids[:0] = ratio_grid(figures), budget_grid(figures, decisions)
+    if decisions:
+        grids.append(decision_grid(decisions))
+    return tuple(grids)
 
 
 def _parser() -> argparse.ArgumentParser:

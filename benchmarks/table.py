@@ -1,12 +1,14 @@
 """Figures as tables: for a terminal and for RESULTS.md."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.budget import BARS, verdict
+from benchmarks.budget import BARS, DECISION_NEVER_SEEN, DECISION_REPEATED, DECISION_RULES, verdict
+from benchmarks.decide import Cost
 from benchmarks.figures import Figures
 from benchmarks.proxies import DOMICILE
 from benchmarks.work import COST, PACED
@@ -25,12 +27,13 @@ class Grid:
 
     def show(self, console: Console) -> None:
         """Print it."""
-        table = Table(title=self.title, caption=self.note, title_justify="left", caption_justify="left")
+        table = Table(title=f"\n{self.title}", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         for number, name in enumerate(self.header):
-            table.add_column(name, justify="right" if number else "left")
+            table.add_column(name, justify="right" if number else "left", no_wrap=True)
         for row in self.rows:
             table.add_row(*row)
         console.print(table)
+        console.print(self.note, style="dim")
 
     def markdown(self) -> str:
         """The same as Markdown."""
@@ -49,19 +52,23 @@ def ratio_grid(figures: Figures) -> Grid:
     return Grid("Ratios", note, ("work", *(f"/ {name}" for name in others)), rows)
 
 
-def budget_grid(figures: Figures, decisions: DecisionCosts | None) -> Grid:
+def budget_grid(figures: Figures, decisions: Sequence[Cost]) -> Grid:
     """Every bar beside what was measured."""
     rows = []
     for bar in BARS:
         ratio = figures.ratio(bar.work, DOMICILE, bar.proxy)
-        rows.append((f"{bar.work} / {bar.proxy}", _number(ratio, 1, 2), f"{bar.at_most:g}", verdict(ratio, bar.at_most)))
-    for name, seconds, at_most in (
-        ("decision, repeated (us)", decisions and decisions.repeated, DECISION_REPEATED),
-        ("decision, never seen (us)", decisions and decisions.never_seen, DECISION_NEVER_SEEN),
+        measured, at_most = _number(ratio, 1, 2), f"{bar.at_most:g} ×"
+        rows.append((f"{bar.work} / {bar.proxy}", f"{measured} ×", at_most, verdict(ratio, bar.at_most)))
+    under = next((cost for cost in decisions if cost.rules == DECISION_RULES), None)
+    for name, seconds, at_most_seconds in (
+        ("decision, repeated", under.repeated if under else None, DECISION_REPEATED),
+        ("decision, facts never seen", under.never_seen if under else None, DECISION_NEVER_SEEN),
+        ("decision, facts and outcome never seen", under.never_seen_outcome if under else None, DECISION_NEVER_SEEN),
     ):
-        rows.append((name, _number(seconds, 1e6, 2), f"{at_most * 1e6:g}", verdict(seconds, at_most)))
-    note = "Ratios as above; a decision is one under 1,000 rules."
-    return Grid("Budget", note, ("", "measured", "at most", "verdict"), tuple(rows))
+        at_most = f"{at_most_seconds * 1e6:g} µs"
+        rows.append((name, f"{_number(seconds, 1e6, 2)} µs", at_most, verdict(seconds, at_most_seconds)))
+    note = f"Ratios as above; a decision is one under {DECISION_RULES:,} rules."
+    return Grid("Budget", note, ("figure", "measured", "at most", "verdict"), tuple(rows))
 
 
 def cost_grid(figures: Figures) -> Grid:
@@ -106,6 +113,21 @@ def results(grids: Iterable[Grid], machine: Iterable[tuple[str, str]], date: str
 
 def _number(value: float | None, scale: float, digits: int) -> str:
     return NOTHING if value is None else f"{value * scale:.{digits}f}"
+
+
+def decision_grid(decisions: Sequence[Cost]) -> Grid:
+    """Microseconds of processor time a decision."""
+    rows = tuple(
+        (
+            f"{cost.rules:,}",
+            *(_number(value, 1e6, 2) for value in (cost.repeated, cost.never_seen, cost.never_seen_outcome)),
+        )
+        for cost in decisions
+    )
+    note = (
+        "Microseconds of processor time a decision alone; never seen: no request before had its host, path or address."
+    )
+    return Grid("Decisions", note, ("rules", "repeated", "never seen", "and its outcome neither"), rows)
 
 
 def _percent(value: float | None) -> str:

@@ -33,10 +33,12 @@ FLOORS = {
 
 # No clock, socket, file or randomness of its own, and none of the libraries that bring them.
 NOT_ON_FLOOR_0 = frozenset(
-    ("asyncio", "socket", "ssl", "select", "selectors", "threading", "multiprocessing", "concurrent", "subprocess")
-    + ("signal", "time", "random", "secrets", "uuid")
-    + ("aiohttp", "uvloop", "httptools", "yaml", "pydantic", "prometheus_client", "click", "rich", "plotext")
-    + ("cryptography", "jwt", "maxminddb", "iptocc")
+    (
+        *("asyncio", "socket", "ssl", "select", "selectors", "threading", "multiprocessing", "concurrent"),
+        *("subprocess", "signal", "time", "random", "secrets", "uuid"),
+        *("aiohttp", "uvloop", "httptools", "yaml", "pydantic", "prometheus_client", "click", "rich", "plotext"),
+        *("cryptography", "jwt", "maxminddb", "iptocc"),
+    )
 )
 
 NAMES_THAT_SAY_NOTHING = frozenset(

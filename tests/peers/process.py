@@ -59,13 +59,13 @@ def free_port() -> int:
 @contextmanager
 def running(
     name: str,
-    command: Sequence[str | Path],
+    command: Sequence[object],
     folder: Path,
     ports: Sequence[int],
     *,
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[Peer]:
-    """Run a command in a folder until the block is left, however it is left.
+    """Run a command, its words as text, in a folder until the block is left, however it is left.
 
     Entered once every port accepts. The output goes to NAME.out in the folder, and its end into PeerFailed.
     """
