@@ -22,6 +22,9 @@ SUBJECT = "subject"
 NO_SOURCE = "none"
 """The `source` of a home that nobody gave."""
 
+STATED = "stated"
+"""The `source` of a home that the operator states."""
+
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """What `method: read` stands for, unless the request asks for an upgrade."""
 

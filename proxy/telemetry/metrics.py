@@ -31,11 +31,12 @@ UNAVAILABLE = "unavailable"
 Reload = Literal["loaded", "refused"]
 """What came of reading a policy again: it is in force, or the old one stays."""
 
-Attempt = Literal["answered", "refused", "timeout", "outside", "name", "tls", "broken"]
+Attempt = Literal["answered", "refused", "timeout", "outside", "name", "tls", "full", "local", "broken"]
 """What came of one try at a provider.
 
 `answered`: a valid head arrived, whatever its status. `timeout`: to connect, or to answer. `outside`: an address
-that may not be dialled. `name`: DNS. `tls`: certificate, pin or handshake. `broken`: it closed, or broke the
+that may not be dialled. `name`: DNS. `tls`: certificate, pin or handshake. `full`: the policy's cap on its
+connections is reached. `local`: this machine is out of descriptors, ports or memory. `broken`: it closed, or broke the
 protocol, before a valid head.
 """
 

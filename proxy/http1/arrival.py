@@ -1,0 +1,28 @@
+"""What the accept stage knows of a connection when it hands it to the plane."""
+
+from dataclasses import dataclass, field
+
+from proxy.policy.facts import Address
+from proxy.policy.settings import Listener
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One accepted connection.
+
+    peer: the socket's peer, IPv4-mapped addresses unmapped; None on a Unix socket. sni: the ClientHello's
+    server name in canonical form, None where there was none. certificate: the index in
+    listener.certificates of the one that serves. ech: whether the ClientHello carried the extension.
+    key: stands for all of it in a table of decisions.
+    """
+
+    listener: Listener
+    peer: Address | None = field(repr=False)
+    tls: bool = False
+    sni: str | None = None
+    certificate: int | None = None
+    ech: bool = False
+    key: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{self.listener.name} {self.peer} {self.tls} {self.sni} {self.ech}")

@@ -1,0 +1,21 @@
+"""Everything that one loaded policy brings to a request; the plane reads it once a request."""
+
+from dataclasses import dataclass
+
+from proxy.http1.provider import ProviderConnection
+from proxy.identity.country import Countries
+from proxy.identity.identify import Sources
+from proxy.identity.networks import Networks
+from proxy.policy.policy import Policy
+from proxy.providers.fleet import Fleet
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """A policy, and what was opened for it. Immutable: a reload makes another and swaps it in whole."""
+
+    policy: Policy
+    sources: Sources
+    countries: Countries
+    trusted: Networks
+    fleet: Fleet[ProviderConnection]

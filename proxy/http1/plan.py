@@ -1,0 +1,212 @@
+"""From a request's head to what will be done with it, without I/O: facts, decision, and the way out.
+
+A plan depends on the head's bytes, on the arrival and on the line alone, so a repeated head finds its plan in
+a bounded table by those bytes, until a date, a token's end or the table's own short memory says otherwise.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from proxy.http1.arrival import Arrival
+from proxy.http1.leg import Leg
+from proxy.http1.line import Line
+from proxy.http1.provider import ProviderConnection
+from proxy.identity.answers import Invalid
+from proxy.identity.client_address import client_address, is_trusted
+from proxy.identity.evidence import Evidence
+from proxy.identity.identify import Identity
+from proxy.policy.canonical import canonical_path
+from proxy.policy.decide import decide, looks_at_path, stated_home
+from proxy.policy.decision import Denial, Permit
+from proxy.policy.facts import STATED, UNKNOWN, Facts
+from proxy.policy.routes import Preferred, preferred
+from proxy.providers.fleet import EndpointState
+from proxy.telemetry.cells import Cell, RuleSetCell
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.record import static_part
+from proxy.wire.refusal import Refusal
+from proxy.wire.request_head import HeadLimits, RequestHead, read_request_head
+from proxy.wire.request_writer import Sender, end_to_end, for_provider, kept_request_id
+
+KEPT: Final = 60.0
+"""Seconds that a plan is kept at most: a country database that grows too old is noticed by then."""
+
+TABLE_SIZE: Final = 4096
+"""Plans kept; each belongs to a head of at most LARGEST_KEPT bytes."""
+
+LARGEST_KEPT: Final = 4096
+
+NONE: Final = "none"
+"""The provider and zone of what reached none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """The request's credential did not verify (401), or its source could not be asked (503)."""
+
+    status: int
+    cause: str
+
+
+Verdict = Permit | Denial | Unproven | Refusal
+
+
+class Plan:
+    """What one head comes to. Shared by all requests with the same bytes; only `legs` grows.
+
+    until: seconds since the epoch until which it holds. preferred, key, lines, kept_id: only with a Permit.
+    """
+
+    __slots__ = (
+        "facts",
+        "head",
+        "head_bytes",
+        "identity",
+        "kept_id",
+        "key",
+        "legs",
+        "lines",
+        "preferred",
+        "rules",
+        "until",
+        "verdict",
+    )
+
+    def __init__(self, head_bytes: bytes, head: RequestHead | None, verdict: Verdict, until: float) -> None:
+        self.head_bytes = head_bytes
+        self.head = head
+        self.verdict = verdict
+        self.until = until
+        self.facts: Facts | None = None
+        self.identity: Identity | None = None
+        self.rules: RuleSetCell | None = None
+        self.preferred: Preferred | None = None
+        self.key = b""
+        self.kept_id: bytes | None = None
+        self.lines = b""
+        self.legs: dict[EndpointState[ProviderConnection] | None, Leg] = {}
+
+
+class Planner:
+    """Plans for one line. Belongs to the event loop's thread."""
+
+    def __init__(self, line: Line, metrics: Metrics) -> None:
+        self.line = line
+        self._metrics = metrics
+        self._paths_matter = looks_at_path(line.policy)
+        limits = line.policy.limits
+        self._head_limits = HeadLimits(limits.headers, limits.target)
+        self._table: dict[tuple[bytes, str], Plan] = {}
+
+    def plan(self, arrival: Arrival, head_bytes: bytes, now: float) -> Plan:
+        """The plan for a whole head that arrived at `now` (epoch seconds)."""
+        key = (head_bytes, arrival.key)
+        plan = self._table.get(key)
+        if plan is not None and now < plan.until:
+            return plan
+        plan = self._make(arrival, head_bytes, now)
+        if plan.until > now and len(head_bytes) <= LARGEST_KEPT:
+            if len(self._table) >= TABLE_SIZE:
+                self._table.clear()
+            self._table[key] = plan
+        return plan
+
+    def refused(self, refusal: Refusal) -> Plan:
+        """The plan for what never became a whole head."""
+        return Plan(b"", None, refusal, 0.0)
+
+    def leg(self, arrival: Arrival, plan: Plan, place: EndpointState[ProviderConnection] | None) -> Leg:
+        """The way of this plan to one endpoint of a permitted provider; None: to no provider."""
+        leg = plan.legs.get(place)
+        if leg is None:
+            leg = plan.legs[place] = self._leg(arrival, plan, place)
+        return leg
+
+    def _make(self, arrival: Arrival, head_bytes: bytes, now: float) -> Plan:
+        head = read_request_head(head_bytes, self._head_limits)
+        if isinstance(head, Refusal):
+            return Plan(head_bytes, None, head, 0.0)
+        path = canonical_path(head.path)
+        if path is None and self._paths_matter:
+            return Plan(head_bytes, head, Refusal(400, "path-ambiguous"), 0.0)
+        if arrival.sni is not None and arrival.sni != head.authority.host:
+            return Plan(head_bytes, head, Refusal(421, "host-disagrees-with-sni"), 0.0)
+        line = self.line
+        fields = tuple((name, value) for name, value, _ in head.lines)
+        client = client_address(arrival.peer, fields, line.trusted)
+        country = line.countries.country(client)
+        facts = Facts(
+            time=now,
+            country=country,
+            host=head.authority.host,
+            path=path,
+            method=head.method,
+            upgrade=head.upgrade is not None,
+            listener=arrival.listener.name,
+            client=client,
+            ech=arrival.ech,
+        )
+        identity = line.sources.identify(Evidence(fields, client, country), now)
+        if not isinstance(identity, Identity):
+            invalid = isinstance(identity, Invalid)
+            unproven = Unproven(401, "credential-invalid") if invalid else Unproven(503, "source-unavailable")
+            plan = Plan(head_bytes, head, unproven, 0.0)
+            plan.facts = facts
+            return plan
+        return self._decided(arrival, head_bytes, head, facts, identity)
+
+    def _decided(
+        self, arrival: Arrival, head_bytes: bytes, head: RequestHead, facts: Facts, identity: Identity
+    ) -> Plan:
+        policy = self.line.policy
+        facts = replace(facts, home=identity.home, source=identity.source, actor=identity.actor)
+        # What the operator states is looked at before any source's home; who acts is still the credential's word.
+        stated = stated_home(policy, facts)
+        if stated is not None:
+            facts = replace(facts, home=stated, source=STATED)
+        decision = decide(policy, facts)
+        ends = [end for end in (decision.until, identity.until) if end is not None]
+        plan = Plan(head_bytes, head, decision, min([facts.time + KEPT, *ends]))
+        plan.facts = facts
+        plan.identity = identity
+        plan.rules = self._metrics.rules(decision.rules)
+        if isinstance(decision, Permit):
+            sender = Sender(arrival.peer, arrival.tls, is_trusted(arrival.peer, self.line.trusted))
+            plan.kept_id = kept_request_id(head, sender)
+            plan.lines = end_to_end(head, sender, identity.drop)
+            plan.preferred = preferred(policy, decision, facts)
+            plan.key = (identity.subject if identity.subject is not None else str(facts.client)).encode()
+        return plan
+
+    def _leg(self, arrival: Arrival, plan: Plan, place: EndpointState[ProviderConnection] | None) -> Leg:
+        head, facts, verdict = plan.head, plan.facts, plan.verdict
+        provider = None if place is None else place.state.definition
+        name, zone = (NONE, NONE) if provider is None else (provider.name, provider.zone)
+        named = self.line.policy.log.subject and plan.identity is not None
+        static = static_part(
+            listener=arrival.listener.name,
+            method="" if head is None else head.method,
+            host=None if head is None else head.authority.host,
+            home=UNKNOWN if facts is None else facts.home,
+            country=UNKNOWN if facts is None else facts.country,
+            zone=None if provider is None else zone,
+            provider=None if provider is None else name,
+            rules=verdict.rules if isinstance(verdict, Permit | Denial) else (),
+            client=arrival.peer if facts is None else facts.client,
+            subject=plan.identity.subject if named and plan.identity is not None else None,
+        )
+        start = b"" if head is None or place is None else _start(head, plan.lines, place)
+        requests = self._metrics.requests(arrival.listener.name, name, zone)
+        answered = Cell() if provider is None else self._metrics.attempts(name, zone, "answered")
+        return Leg(provider, start, static, requests, self._metrics.timings(name, zone), answered)
+
+
+def _start(head: RequestHead, lines: bytes, place: EndpointState[ProviderConnection]) -> bytes:
+    provider, endpoint = place.state.definition, place.endpoint
+    fixed = tuple((name.encode("ascii"), value.reveal().encode("latin-1")) for name, value in provider.headers)
+    if provider.host == "preserve":
+        return for_provider(head, lines, None, fixed)
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    default = 443 if endpoint.scheme == "https" else 80
+    own = host if endpoint.port == default else f"{host}:{endpoint.port}"
+    return for_provider(head, lines, own.encode("ascii"), fixed)

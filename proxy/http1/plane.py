@@ -1,0 +1,168 @@
+"""The HTTP plane: all client connections, the line in force, and the sweep that keeps every deadline."""
+
+import asyncio
+import select
+import time
+from typing import Final
+
+from proxy.http1.arrival import Arrival
+from proxy.http1.client import ClientConnection
+from proxy.http1.exchange import Exchange
+from proxy.http1.line import Line
+from proxy.http1.plan import Planner
+from proxy.http1.provider import ProviderConnection, ResponseHeads
+from proxy.http1.request_ids import RequestIds
+from proxy.providers.fleet import EndpointState
+from proxy.telemetry.access_log import AccessLog
+from proxy.telemetry.metrics import Attempt, Metrics
+from proxy.wire.refusal import Refusal
+
+PERIOD: Final = 0.25
+"""Seconds between two sweeps: how late a deadline can be."""
+
+_LEFT: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+class HttpPlane:
+    """Serves connections of every `http` listener. Belongs to the running loop's thread."""
+
+    def __init__(self, line: Line, metrics: Metrics, log: AccessLog) -> None:
+        self.metrics = metrics
+        self.log = log
+        self.request_ids = RequestIds()
+        self.draining = False
+        self._heads = ResponseHeads()
+        self._connections: set[ClientConnection] = set()
+        self._emptied: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._sweeping: asyncio.TimerHandle | None = self._loop.call_later(PERIOD, self._sweep)
+        self._take_line(line)
+
+    def connection(self, arrival: Arrival) -> asyncio.Protocol:
+        """The protocol for one accepted connection."""
+        return ClientConnection(self, arrival)
+
+    def swap(self, line: Line) -> None:
+        """Put another line in force. Living requests and tunnels are decided again."""
+        old = self.line
+        self._take_line(line)
+        for name, state in old.fleet.states.items():
+            if line.fleet.states.get(name) is not state:
+                for idle in state.retire():
+                    idle.close()
+        self.redecide()
+
+    def redecide(self) -> None:
+        """Decide every living request and tunnel again: a date has passed, or another line is in force."""
+        now, wall = time.monotonic(), time.time()
+        for client in tuple(self._connections):
+            if client.exchange is not None:
+                client.exchange.redecide(self._planner, now, wall)
+
+    async def drain(self, grace: float) -> None:
+        """End: no further requests; what is in flight has `grace` seconds to finish, and is cut then."""
+        self.draining = True
+        now = time.monotonic()
+        for client in tuple(self._connections):
+            client.drain(now)
+        if self._connections:
+            self._emptied = self._loop.create_future()
+            try:
+                async with asyncio.timeout(grace):
+                    await self._emptied
+            except TimeoutError:
+                for client in tuple(self._connections):
+                    client.transport.abort()
+        await self._end()
+
+    async def _end(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        for state in self.line.fleet.states.values():
+            for idle in state.retire():
+                idle.close()
+        # One turn of the loop for each step of a close: the callbacks of aborted transports run in the next.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    @property
+    def open_connections(self) -> int:
+        """How many client connections are open, on all listeners."""
+        return len(self._connections)
+
+    # What connections ask of it
+
+    def opened(self, client: ClientConnection) -> None:
+        """A client connection begins."""
+        self._connections.add(client)
+        self.metrics.connections(client.arrival.listener.name).count += 1
+
+    def lost(self, client: ClientConnection) -> None:
+        """A client connection is gone."""
+        self._connections.discard(client)
+        self.metrics.connections(client.arrival.listener.name).count -= 1
+        if not self._connections and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def begin(self, client: ClientConnection, head: bytes, rest: bytes) -> None:
+        """A whole head has come, and perhaps something behind it."""
+        wall = time.time()
+        planner = self._planner
+        plan = planner.plan(client.arrival, head, wall)
+        client.exchange = exchange = Exchange(self, client, planner, plan, wall)
+        exchange.begin(rest)
+
+    def refuse(self, client: ClientConnection, refusal: Refusal) -> None:
+        """What came will not become a head that is accepted."""
+        client.exchange = exchange = Exchange(self, client, self._planner, self._planner.refused(refusal), time.time())
+        exchange.begin(b"")
+
+    def provider_connection(self, place: EndpointState[ProviderConnection]) -> ProviderConnection:
+        """The protocol for a new connection to an endpoint."""
+
+        def closed(connection: ProviderConnection) -> None:
+            place.state.closed()
+            place.discard(connection)
+
+        return ProviderConnection(self._heads, self.limits.head, closed)
+
+    def attempted(self, place: EndpointState[ProviderConnection], result: Attempt) -> None:
+        """Count what came of one try at a provider."""
+        provider = place.state.definition
+        self.metrics.attempts(provider.name, provider.zone, result).count += 1
+
+    def retried(self, place: EndpointState[ProviderConnection]) -> None:
+        """Count one try that was not its request's first."""
+        provider = place.state.definition
+        self.metrics.retries(provider.name, provider.zone).count += 1
+
+    # The sweep
+
+    def _take_line(self, line: Line) -> None:
+        self.line = line
+        self.limits = line.policy.limits
+        self.timeouts = line.policy.timeouts
+        self._planner = Planner(line, self.metrics)
+
+    def _sweep(self) -> None:
+        self._sweeping = self._loop.call_later(PERIOD, self._sweep)
+        now = time.monotonic()
+        paused = select.poll()
+        by_descriptor: dict[int, ClientConnection] = {}
+        for client in tuple(self._connections):
+            if now >= client.deadline or now >= client.gone_by:
+                client.overdue(now)
+            exchange = client.exchange
+            if exchange is not None and now >= exchange.withdrawn_at:
+                exchange.end_withdrawn()
+            if client.paused and not client.transport.is_closing():
+                # Neither loop notices a FIN or RST while reading is paused.
+                descriptor = client.transport.get_extra_info("socket").fileno()
+                by_descriptor[descriptor] = client
+                paused.register(descriptor, _LEFT)
+        if by_descriptor:
+            for descriptor, _ in paused.poll(0):
+                by_descriptor[descriptor].hung_up()
+        for idle in self.line.fleet.expire(now):
+            idle.close()

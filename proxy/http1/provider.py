@@ -1,0 +1,280 @@
+"""One connection to a provider: sends what an exchange gives it, reads one response at a time.
+
+- It serves one exchange after another; between them it is idle in its pool, and whatever arrives then ends it.
+- A response's end is found by our own framer. Bytes behind it are dropped and the connection with them.
+- Of an end of stream only an orderly one (FIN, or close_notify under TLS) completes a body that ends by close.
+"""
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+from proxy.wire.body import Body, ChunkedBody, FramingError, LengthBody, UntilCloseBody
+from proxy.wire.refusal import Refusal
+from proxy.wire.response_head import Ends, ResponseHead, read_response_head
+
+INTERIM_LIMIT: Final = 16
+"""How many 1xx heads one response may have before it counts as garbage."""
+
+_PENDING: Final = select.POLLIN | select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+class Receiver(Protocol):
+    """What an exchange is told about its response."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx other than 101."""
+
+    def upgraded(self, head: ResponseHead, rest: bytes) -> None:
+        """A 101, and the bytes behind it."""
+
+    def response(self, head: ResponseHead, payload: bytes, done: bool) -> None:
+        """A final head and the content that came with it; done: that is all of it."""
+
+    def more(self, payload: bytes, done: bool) -> None:
+        """Further content."""
+
+    def tunnelled(self, data: bytes) -> None:
+        """Bytes of a tunnel."""
+
+    def provider_half_closed(self) -> None:
+        """The provider will send no more, in a tunnel."""
+
+    def provider_broke(self, cause: str) -> None:
+        """The provider broke the protocol or the connection. Nothing further comes."""
+
+    def provider_paused(self) -> None:
+        """The provider takes no more for now."""
+
+    def provider_resumed(self) -> None:
+        """The provider takes bytes again."""
+
+
+class ResponseHeads:
+    """Response heads by their bytes: a busy resource answers with the same head again and again."""
+
+    _SIZE: Final = 1024
+    _LARGEST: Final = 2048
+
+    def __init__(self) -> None:
+        self._table: dict[tuple[bytes, bool], ResponseHead] = {}
+
+    def read(self, head: bytes, to_head_request: bool) -> ResponseHead | Refusal:
+        """The reading of a whole head."""
+        key = (head, to_head_request)
+        known = self._table.get(key)
+        if known is not None:
+            return known
+        reading = read_response_head(head, to_head_request)
+        if isinstance(reading, ResponseHead) and len(head) <= self._LARGEST:
+            if len(self._table) >= self._SIZE:
+                self._table.clear()
+            self._table[key] = reading
+        return reading
+
+
+class ProviderConnection(asyncio.Protocol):
+    """The provider's side of exchanges, one after another.
+
+    closed: called once, when the connection is gone. serves: how many exchanges it has begun.
+    """
+
+    def __init__(self, heads: ResponseHeads, head_limit: int, closed: "Callable[[ProviderConnection], None]") -> None:
+        self._heads = heads
+        self._head_limit = head_limit
+        self._closed = closed
+        self._receiver: Receiver | None = None
+        self._take: Callable[[bytes], None] = self._unexpected
+        self._partial = b""
+        self._body: Body | None = None
+        self._to_head_request = False
+        self._interims = 0
+        self._reusable = False
+        self._ended = False
+        self._gone = False
+        self._poll = select.poll()
+        self.transport: asyncio.Transport
+        self.serves = 0
+        self.writable = True
+
+    # What an exchange does with it
+
+    def begin(self, receiver: Receiver, to_head_request: bool, data: bytes) -> None:
+        """Take up an exchange and send the beginning of its request."""
+        self._receiver = receiver
+        self._to_head_request = to_head_request
+        self._interims = 0
+        self._reusable = False
+        self._take = self._head
+        self.serves += 1
+        self.transport.write(data)
+
+    def release(self) -> bool:
+        """Let go of the exchange, which is over; whether the connection can serve another."""
+        self._receiver = None
+        self._body = None
+        self._take = self._unexpected
+        return self._reusable and self.writable and not self._gone
+
+    def abort(self) -> None:
+        """Close at once, sending nothing further; the provider sees an aborted request."""
+        self._receiver = None
+        self._take = self._unexpected
+        self.transport.abort()
+
+    def close(self) -> None:
+        """Close in order: what was written is still sent."""
+        self._receiver = None
+        self._take = self._unexpected
+        self.transport.close()
+
+    def usable(self) -> bool:
+        """Whether it can carry a request now: open, nothing pending, no FIN seen."""
+        return not self._gone and not self.transport.is_closing() and not self._poll.poll(0)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._poll.register(transport.get_extra_info("socket").fileno(), _PENDING)
+
+    def data_received(self, data: bytes) -> None:
+        self._take(data)
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        receiver = self._receiver
+        if receiver is None:
+            return False
+        if isinstance(self._body, UntilCloseBody):
+            self._body.finish()
+            receiver.more(b"", True)
+            return False
+        if self._take == receiver.tunnelled:
+            receiver.provider_half_closed()
+            return self.transport.can_write_eof()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone = True
+        receiver, self._receiver = self._receiver, None
+        self._closed(self)
+        if receiver is not None:
+            receiver.provider_broke("provider-closed")
+
+    def pause_writing(self) -> None:
+        self.writable = False
+        if self._receiver is not None:
+            self._receiver.provider_paused()
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        if self._receiver is not None:
+            self._receiver.provider_resumed()
+
+    # Where bytes go, by what is due
+
+    def _unexpected(self, data: bytes) -> None:
+        self._reusable = False
+        self.transport.abort()
+
+    def _head(self, data: bytes) -> None:
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end == 3:
+                if len(data) > self._head_limit:
+                    self._broke("provider-head-too-large")
+                elif not data.startswith(b"HTTP/1."[: len(data)]):
+                    self._broke("provider-head-malformed")
+                else:
+                    self._partial = data
+                return
+            if end > self._head_limit:
+                self._broke("provider-head-too-large")
+                return
+            head = self._heads.read(data if end == len(data) else data[:end], self._to_head_request)
+            if isinstance(head, Refusal):
+                self._broke(head.cause)
+                return
+            rest = data[end:]
+            if head.status >= 200:
+                self._final(head, rest)
+                return
+            if self._receiver is None or not self._passes(self._receiver, head, rest):
+                return
+            data = rest
+            if not data:
+                return
+
+    def _passes(self, receiver: Receiver, head: ResponseHead, rest: bytes) -> bool:
+        """Hand on an interim head; whether another head is due."""
+        if head.status == 101:
+            receiver.upgraded(head, rest)
+            return False
+        self._interims += 1
+        if self._interims > INTERIM_LIMIT:
+            self._broke("provider-interim-endless")
+            return False
+        receiver.interim(head)
+        return True
+
+    def tunnel(self) -> None:
+        """From now on bytes go on as they come."""
+        if self._receiver is not None:
+            self._take = self._receiver.tunnelled
+
+    def _final(self, head: ResponseHead, rest: bytes) -> None:
+        receiver = self._receiver
+        if receiver is None:
+            return
+        self._reusable = head.keep_alive
+        if head.ends is Ends.NO_BODY:
+            if rest:
+                self._reusable = False
+            self._take = self._unexpected
+            receiver.response(head, b"", True)
+            return
+        if head.ends is Ends.LENGTH:
+            self._body = LengthBody(head.length or 0)
+        else:
+            self._body = ChunkedBody() if head.ends is Ends.CHUNKS else UntilCloseBody()
+        self._take = self._content
+        if rest:
+            payload = self._feed(rest)
+            if payload is None:
+                return
+            receiver.response(head, payload, self._body.done)
+        else:
+            receiver.response(head, b"", self._body.done)
+
+    def _content(self, data: bytes) -> None:
+        payload = self._feed(data)
+        receiver, body = self._receiver, self._body
+        if payload is not None and receiver is not None and body is not None:
+            receiver.more(payload, body.done)
+
+    def _feed(self, data: bytes) -> bytes | None:
+        """The payload in data; None if the provider broke its framing, which the exchange is then told."""
+        body = self._body
+        if body is None:
+            return None
+        try:
+            payload = body.feed(data)
+        except FramingError:
+            self._broke("provider-framing-broken")
+            return None
+        if body.done:
+            self._take = self._unexpected
+            if body.rest:
+                self._reusable = False
+        return payload
+
+    def _broke(self, cause: str) -> None:
+        receiver = self._receiver
+        self.abort()
+        if receiver is not None:
+            receiver.provider_broke(cause)

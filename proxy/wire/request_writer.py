@@ -1,0 +1,134 @@
+"""The request head that goes to a provider, made from the one that came in.
+
+- Lines that go on are the client's own bytes; a line that must not go on is left out whole.
+- What we vouch for is ours: a client's own word under those names, or under their underscore twins (which
+  CGI-like readers cannot tell apart), goes on only if a trusted proxy sent it, and twins never do.
+- Framing, Host and hop-by-hop fields are written anew, so `Connection` cannot take them away.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+from proxy.policy.facts import Address
+from proxy.wire.fields import HOP_BY_HOP
+from proxy.wire.request_head import RequestHead
+
+VIA = b"1.1 domicile"
+"""How we name ourselves in Via (RFC 9110 section 7.6.3)."""
+
+_REWRITTEN = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+_APPENDED = frozenset({b"x-forwarded-for", b"forwarded", b"via"})
+_VOUCHED = _APPENDED | {b"x-real-ip", b"x-request-id", b"proxy"}
+_VOUCHED_PREFIX = b"x-forwarded-"
+# Written by the caller; and a field that CGI readers take for a setting of their own.
+_NEVER_PASSED = frozenset({b"x-request-id", b"proxy"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """The hop that a request came over. peer: its address, None on a Unix socket. trusted: a trusted proxy."""
+
+    peer: Address | None
+    tls: bool
+    trusted: bool
+
+
+def end_to_end(head: RequestHead, sender: Sender, withheld: frozenset[bytes]) -> bytes:
+    """The lines that every provider is sent alike, each ending in CRLF: the client's, then ours.
+
+    withheld: lower-cased names of fields that must not be forwarded (a credential that was consumed).
+    """
+    lines: list[bytes] = []
+    chains: dict[bytes, list[bytes]] = {}
+    scheme = b"https" if sender.tls else b"http"
+    host = head.authority.wire
+    for name, value, line in head.lines:
+        if name in _REWRITTEN or name in head.connection or name in withheld:
+            continue
+        dashed = name.replace(b"_", b"-")
+        twin = dashed != name
+        if dashed in _VOUCHED or dashed.startswith(_VOUCHED_PREFIX):
+            if twin or not sender.trusted or name in _NEVER_PASSED:
+                continue
+            if name in _APPENDED:
+                chains.setdefault(name, []).append(value)
+                continue
+            if name == b"x-forwarded-proto":
+                scheme = _kept_once(head, name, scheme)
+                continue
+            if name == b"x-forwarded-host":
+                host = _kept_once(head, name, host)
+                continue
+        elif twin and dashed in _REWRITTEN:
+            continue
+        lines.append(line)
+    peer = b"unknown" if sender.peer is None else str(sender.peer).encode("ascii")
+    lines.append(b"X-Forwarded-For: " + b", ".join([*chains.get(b"x-forwarded-for", ()), peer]))
+    lines.append(b"X-Forwarded-Proto: " + scheme)
+    lines.append(b"X-Forwarded-Host: " + host)
+    lines.append(b"Forwarded: " + b", ".join([*chains.get(b"forwarded", ()), _forwarded(head, sender)]))
+    lines.append(b"Via: " + b", ".join([*chains.get(b"via", ()), VIA if head.version else b"1.0 domicile"]))
+    return b"\r\n".join((*lines, b""))
+
+
+def for_provider(head: RequestHead, lines: bytes, host: bytes | None, fixed: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """The head for one provider but for the request id's line and the empty line, which the caller adds.
+
+    lines: from `end_to_end`. host: the provider's own Host, None to preserve the client's. fixed: the
+    provider's own fields; a client's field of the same name (or its twin) is left out.
+    """
+    if fixed:
+        replaced = {name.lower().replace(b"_", b"-") for name, _ in fixed}
+        kept = [
+            line
+            for line in lines.split(b"\r\n")[:-1]
+            if line.partition(b":")[0].lower().replace(b"_", b"-") not in replaced
+        ]
+        lines = b"\r\n".join((*kept, *(b"%b: %b" % field for field in fixed), b""))
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b" % (
+        head.method.encode("ascii"),
+        head.target,
+        host or head.authority.wire,
+        lines,
+        _framing(head),
+    )
+
+
+def kept_request_id(head: RequestHead, sender: Sender) -> bytes | None:
+    """The X-Request-Id that a trusted proxy sent, if it sent one that is fit to be logged."""
+    if not sender.trusted:
+        return None
+    values = [value for name, value, _ in head.lines if name == b"x-request-id"]
+    if len(values) != 1 or not 0 < len(values[0]) <= 128 or not values[0].isascii():
+        return None
+    return values[0] if values[0].decode("ascii").isprintable() else None
+
+
+def _framing(head: RequestHead) -> bytes:
+    if head.upgrade is not None:
+        return b"Connection: upgrade\r\nUpgrade: %b\r\n" % head.upgrade
+    expect = b"Expect: 100-continue\r\n" if head.expects_continue else b""
+    if head.length is None:
+        return expect + b"Transfer-Encoding: chunked\r\n"
+    if head.length or any(name == b"content-length" for name, _, _ in head.lines):
+        return expect + b"Content-Length: %d\r\n" % head.length
+    return expect
+
+
+def _kept_once(head: RequestHead, wanted: bytes, ours: bytes) -> bytes:
+    """A trusted proxy's word if it said one thing; where it said two, ours."""
+    values = {value for name, value, _ in head.lines if name == wanted}
+    return values.pop() if len(values) == 1 else ours
+
+
+def _forwarded(head: RequestHead, sender: Sender) -> bytes:
+    """Our element of Forwarded (RFC 7239 section 4): for, host and proto of the hop to us."""
+    if sender.peer is None:
+        node = "unknown"
+    elif isinstance(sender.peer, IPv6Address):
+        node = f'"[{sender.peer}]"'
+    else:
+        node = str(sender.peer)
+    host = head.authority.wire.decode("ascii")
+    quoted = f'"{host}"' if ":" in host else host
+    return f"for={node};host={quoted};proto={'https' if sender.tls else 'http'}".encode("ascii")
