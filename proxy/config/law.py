@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from proxy.config.conditions import ClassTests, Flag, Tests, condition
 from proxy.config.note import Wrong
-from proxy.config.part import VARIABLE, Json, OneOrSeveral, Part, Several, Typed, pattern
+from proxy.config.part import VARIABLE, Json, OneOrSeveral, Part, Several, Typed, any_key, pattern
 from proxy.config.scalars import read_authority, read_instant, read_name, read_prose, read_weight
 from proxy.config.surroundings import OperatorRef, ProviderRef, ZoneRef
 from proxy.policy.rules import Condition, DataClass, Guarantee, Preference, Route, Rule, Selector, Term
@@ -23,6 +23,8 @@ Weight = Annotated[
 
 class TermPart(Part):
     """Providers, described: every key must fit, any value of a list will do."""
+
+    model_config = any_key("zones", "operators", "providers")
 
     zones: OneOrSeveral[ZoneRef] | None = Field(default=None, description="Zones that hold the provider")
     operators: OneOrSeveral[OperatorRef] | None = Field(default=None, description="Operators that run the provider")
@@ -66,6 +68,8 @@ SelectorPart = OneOrSeveral[Annotated[TermPart, BeforeValidator(_term, json_sche
 
 class RulePart(Part):
     """One law: what it allows, narrows and forbids, and when. At least one of allow, only and forbid."""
+
+    model_config = any_key("allow", "only", "forbid")
 
     name: Name = Field(description="The rule's name, in metrics and logs too")
     because: Prose | None = Field(default=None, description="The law that it carries out")
@@ -143,6 +147,8 @@ class RoutePart(Part):
 
 class GuaranteePart(Part):
     """What must hold whatever rules and routes say; proved whenever the file is read. One of only and never."""
+
+    model_config = any_key("only", "never")
 
     when: Tests | None = Field(default=None, description="What it holds for; left out: everything")
     unless: Tests | None = Field(default=None, description="What it does not hold for, even so")

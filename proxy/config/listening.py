@@ -81,12 +81,24 @@ class ListenerPart(Part):
 class LimitsPart(Part):
     """Bounds of what clients may send."""
 
-    head: Size = Field(default=32 << 10, description="Bytes of a request's head")
-    headers: Count = Field(default=100, description="Header fields of a request")
-    target: Size = Field(default=8 << 10, description="Bytes of a request's target")
-    body: Bound = Field(default=None, description="Bytes of a request's body, or none for no limit")
-    pipelined: Count = Field(default=8, description="Requests waiting on one connection")
-    connections: Count = Field(default=10_000, description="Connections of a listener at once")
+    head: Size = Field(
+        default=32 << 10, json_schema_extra={"default": "32KiB"}, description="Bytes of a request's head"
+    )
+    headers: Count = Field(default=100, json_schema_extra={"default": 100}, description="Header fields of a request")
+    target: Size = Field(
+        default=8 << 10, json_schema_extra={"default": "8KiB"}, description="Bytes of a request's target"
+    )
+    body: Bound = Field(
+        default=None,
+        json_schema_extra={"default": "none"},
+        description="Bytes of a request's body, or none for no limit",
+    )
+    pipelined: Count = Field(
+        default=8, json_schema_extra={"default": 8}, description="Requests waiting on one connection"
+    )
+    connections: Count = Field(
+        default=10_000, json_schema_extra={"default": 10000}, description="Connections of a listener at once"
+    )
 
     def value(self) -> Limits:
         return Limits(self.head, self.headers, self.target, self.body, self.pipelined, self.connections)
@@ -95,14 +107,34 @@ class LimitsPart(Part):
 class TimeoutsPart(Part):
     """Deadlines."""
 
-    head: Duration = Field(default=10.0, description="From a request's first byte to its head's end")
-    body_idle: Duration = Field(default=60.0, description="Between two pieces of a request's body")
-    keep_alive: Duration = Field(default=75.0, description="Between two requests of a connection")
-    connect: Duration = Field(default=3.0, description="To a connection with a provider, TLS included")
-    first_byte: Duration = Field(default=30.0, description="From a request's end to its answer's first byte")
-    idle: Duration = Field(default=60.0, description="Without a byte in mid-answer, and on tunnels")
-    drain: Grace = Field(default=30.0, description="For what is in flight when the proxy stops")
-    withdrawn: Grace = Field(default=30.0, description="For requests in flight when their permit is withdrawn")
+    head: Duration = Field(
+        default=10.0, json_schema_extra={"default": "10s"}, description="From a request's first byte to its head's end"
+    )
+    body_idle: Duration = Field(
+        default=60.0, json_schema_extra={"default": "60s"}, description="Between two pieces of a request's body"
+    )
+    keep_alive: Duration = Field(
+        default=75.0, json_schema_extra={"default": "75s"}, description="Between two requests of a connection"
+    )
+    connect: Duration = Field(
+        default=3.0, json_schema_extra={"default": "3s"}, description="To a connection with a provider, TLS included"
+    )
+    first_byte: Duration = Field(
+        default=30.0,
+        json_schema_extra={"default": "30s"},
+        description="From a request's end to its answer's first byte",
+    )
+    idle: Duration = Field(
+        default=60.0, json_schema_extra={"default": "60s"}, description="Without a byte in mid-answer, and on tunnels"
+    )
+    drain: Grace = Field(
+        default=30.0, json_schema_extra={"default": "30s"}, description="For what is in flight when the proxy stops"
+    )
+    withdrawn: Grace = Field(
+        default=30.0,
+        json_schema_extra={"default": "30s"},
+        description="For requests in flight when their permit is withdrawn",
+    )
 
     def value(self) -> Timeouts:
         return Timeouts(
@@ -120,7 +152,11 @@ class TimeoutsPart(Part):
 class LogPart(Part):
     """The access log."""
 
-    path: LogPath = Field(default=None, description="stdout, or a file; relative to the policy file")
+    path: LogPath = Field(
+        default=None,
+        json_schema_extra={"default": "stdout"},
+        description="stdout, or a file; relative to the policy file",
+    )
     subject: Flag = Field(default=False, description="Whether records name the subject")
 
     def value(self) -> Log:
@@ -130,7 +166,11 @@ class LogPart(Part):
 class AdminPart(Part):
     """Metrics, health and status."""
 
-    bind: BindText = Field(default=TcpBind("127.0.0.1", 9400), description="ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH")
+    bind: BindText = Field(
+        default=TcpBind("127.0.0.1", 9400),
+        json_schema_extra={"default": "127.0.0.1:9400"},
+        description="ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH",
+    )
 
     def value(self) -> Admin:
         return Admin(self.bind)

@@ -30,7 +30,7 @@ class Note:
         return f"{self.file}:{self.line}:{self.column}: {said}"
 
 
-class PolicyRefused(Exception):  # noqa: N818 (an outcome, and the word that the command line uses)
+class PolicyRefused(Exception):
     """The policy file's author has to change it: every mistake that was found, in the order of the file."""
 
     def __init__(self, mistakes: tuple[Note, ...]) -> None:
@@ -38,7 +38,7 @@ class PolicyRefused(Exception):  # noqa: N818 (an outcome, and the word that the
         self.mistakes = mistakes
 
 
-class Wrong(ValueError):  # noqa: N818 (as PolicyRefused)
+class Wrong(ValueError):
     """A value that its author has to change. Holds no value itself: `what` may say VALUE for it.
 
     suggestion is a hint that was derived from the value, so it is left out where the value is secret.

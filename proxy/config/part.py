@@ -37,6 +37,11 @@ class Part(BaseModel):
     barred: ClassVar[dict[str, str]] = {}
 
 
+def any_key(*keys: str) -> ConfigDict:
+    """For a part's JSON Schema: at least one of these keys is there. (`whole` and validators refuse the rest.)"""
+    return ConfigDict(json_schema_extra={"anyOf": [{"required": [key]} for key in keys]})
+
+
 class Typed:
     """Annotation of a value that is written as text: how it is read, and its JSON Schema."""
 

@@ -8,7 +8,7 @@ from proxy.config.conditions import ConnectionTests, Flag, NetworkText, conditio
 from proxy.config.figures import Leeway
 from proxy.config.law import Prose
 from proxy.config.note import VALUE, Wrong
-from proxy.config.part import OneOrSeveral, Part, Several, Typed, pattern
+from proxy.config.part import OneOrSeveral, Part, Several, Typed, any_key, pattern
 from proxy.config.scalars import read_claim, read_name
 from proxy.config.surroundings import ZoneRef
 from proxy.config.trust import KeySetFile
@@ -35,7 +35,9 @@ class JwtPart(Part):
     subject_claim: Claim = Field(default="sub", description="The claim that names the subject; dots go down")
     home_claim: Claim = Field(description="The claim that holds the home: a zone's name or an ISO code")
     actor_claim: Claim | None = Field(default=None, description="The claim that names who acts, if not the subject")
-    leeway: Leeway = Field(default=30.0, description="How far clocks may be apart, at most 5m")
+    leeway: Leeway = Field(
+        default=30.0, json_schema_extra={"default": "30s"}, description="How far clocks may be apart, at most 5m"
+    )
     forward: Flag = Field(default=True, description="Whether the provider sees the token")
 
     def value(self) -> Jwt:
@@ -63,6 +65,7 @@ class LocationPart(Part):
 class SourcePart(Part):
     """One source of the home: exactly one key."""
 
+    model_config = any_key("jwt", "location")
     later: ClassVar[frozenset[str]] = frozenset({"client_certificate", "directory", "home_cookie"})
 
     jwt: JwtPart | None = Field(default=None, description="Signed bearer tokens")

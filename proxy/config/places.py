@@ -110,7 +110,9 @@ class GeoIPPart(Part):
 
     database: DatabaseFile = Field(description="MMDB file of countries by address; relative to the policy file")
     max_age: Age = Field(
-        default=_AGE_OF_DATABASE, description="How old it may be before every country is unknown, or none"
+        default=_AGE_OF_DATABASE,
+        json_schema_extra={"default": "40d"},
+        description="How old it may be before every country is unknown, or none",
     )
 
     def value(self) -> GeoIP:
