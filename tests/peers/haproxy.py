@@ -16,6 +16,6 @@ def haproxy(configuration: str, ports: Sequence[int], folder: Path, *, before: S
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "haproxy.cfg"
-    path.write_text(configuration, encoding="utf-8")
+    path.write_text(configuration.rstrip() + "\n", encoding="utf-8")
     with running("haproxy", [*before, program("haproxy"), "-db", "-f", path], folder, ports) as peer:
         yield peer
