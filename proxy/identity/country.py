@@ -38,6 +38,9 @@ SEARCHED = 10_000
 _EARLY = 86400.0
 """Seconds that a database may claim to be from the future: clocks differ, files that never age do not pass."""
 
+# What the reader raises for a damaged file: it says so, or meets text, keys or sizes that cannot be.
+_DAMAGE = (maxminddb.InvalidDatabaseError, ValueError, KeyError, TypeError, OverflowError, MemoryError, RecursionError)
+
 # IANA's special-purpose registries (RFC 6890 and its updates), multicast, and whatever is not 2000::/3.
 _NOWHERE = Networks(
     [
@@ -149,7 +152,7 @@ def _database(reader: maxminddb.Reader) -> Lookup:
             return None
         try:
             return _iso_code(reader.get(address))
-        except maxminddb.InvalidDatabaseError:  # damage that opening did not come across: not known
+        except _DAMAGE:  # that opening did not come across: not known
             return None
 
     return lookup
@@ -176,7 +179,7 @@ def _opened(path: Path) -> maxminddb.Reader:
             copy.write(content)
         reader = maxminddb.open_database(f"/proc/self/fd/{descriptor}")
         _proved(reader, path)
-    except (maxminddb.InvalidDatabaseError, ValueError, KeyError, TypeError, UnicodeDecodeError):
+    except _DAMAGE:
         raise SourceRefused(f"{path}: not a readable MMDB file") from None
     finally:
         os.close(descriptor)
