@@ -19,7 +19,7 @@ LONGEST_SUBJECT = 255
 _LATEST = 2**53
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """A token that does not verify. The client's fault; it carries a cause and nothing of the token."""
 
     def __init__(self, cause: Cause) -> None:

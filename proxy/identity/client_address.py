@@ -24,6 +24,9 @@ LONGEST_CHAIN = 32
 LARGEST_FORWARDED = 4096
 """Bytes of Forwarded, all its lines together, that are read; more is unreadable."""
 
+MOST_PARTS = 256
+"""Parameters and elements of Forwarded that are read, strangers' included; more is unreadable."""
+
 _LOOPBACK = IPv4Address("127.0.0.1")
 
 _OWS = b" \t"
@@ -108,7 +111,7 @@ def _forwarded_hops(values: list[bytes]) -> list[Address | None]:
     names: set[bytes] = set()
     node: Address | None = None
     position, end = len(text) - len(text.lstrip(_OWS)), len(text.rstrip(_OWS))
-    while True:
+    for _ in range(MOST_PARTS):
         parameter = _PARAMETER.match(text, position, end)
         if parameter is not None:
             name = parameter[1].lower()
@@ -130,6 +133,7 @@ def _forwarded_hops(values: list[bytes]) -> list[Address | None]:
             node = None
             names.clear()
         position = gap.end()
+    return []
 
 
 def _node(text: bytes) -> Address | None:

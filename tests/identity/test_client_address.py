@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.identity.client_address import LARGEST_FORWARDED, LONGEST_CHAIN, client_address, is_trusted
+from proxy.identity.client_address import LARGEST_FORWARDED, LONGEST_CHAIN, MOST_PARTS, client_address, is_trusted
 from proxy.identity.networks import Networks
 from proxy.policy.facts import Address
 
@@ -172,6 +172,9 @@ def test_chains_are_bounded() -> None:
         assert found("10.0.0.1", f"{kind}: {all_trusted}, {hop}") is None
     strangers = ", ".join(["6.6.6.6"] * 3000)
     assert found("10.0.0.1", f"x: {strangers}, 1.2.3.4") == "1.2.3.4"
+    for separator in (",", ";"):
+        assert found("10.0.0.1", f"f: {separator * (MOST_PARTS - 1)}for=1.2.3.4") == "1.2.3.4"
+        assert found("10.0.0.1", f"f: {separator * MOST_PARTS}for=1.2.3.4") is None
     padding = "x" * (LARGEST_FORWARDED - len("a=;for=1.2.3.4"))
     assert found("10.0.0.1", f"f: a={padding};for=1.2.3.4") == "1.2.3.4"
     assert found("10.0.0.1", f"f: a={padding}x;for=1.2.3.4") is None
