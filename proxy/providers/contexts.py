@@ -28,7 +28,7 @@ class UnusableFile:
         return f"provider {self.provider}: tls.{self.key}: {self.what}"
 
 
-class UnusableFiles(Exception):  # noqa: N818
+class UnusableFiles(Exception):
     """The operator's fault: files of a policy that is being loaded do not serve. Nothing has been changed."""
 
     def __init__(self, faults: tuple[UnusableFile, ...]) -> None:

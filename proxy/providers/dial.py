@@ -75,7 +75,7 @@ async def dial(
     except BaseException:
         transport.abort()
         raise
-    gate.hand_over(protocol)
+    gate.hand_over(transport, protocol)
     return transport, protocol
 
 
@@ -159,25 +159,42 @@ async def _open(
     context: ssl.SSLContext | None,
 ) -> tuple[asyncio.Transport, Gate]:
     try:
-        if context is None:
-            return await loop.create_connection(Gate, sock=sock)
-        return await loop.create_connection(
-            Gate,
-            sock=sock,
-            ssl=context,
-            server_hostname=provider.tls.server_name or endpoint.host,
-            # The dial's own deadline comes first; this one only must not.
-            ssl_handshake_timeout=provider.timeouts.connect + 1.0,
-            ssl_shutdown_timeout=_SHUTDOWN,
-        )
-    except OSError as error:
+        raw, gate = await loop.create_connection(Gate, sock=sock)
+    except OSError:
         sock.close()
-        if context is None:
-            raise DialFailure("refused", provider.name, endpoint.host, "connection reset") from None
-        raise DialFailure("tls", provider.name, endpoint.host, handshake_cause(error)) from None
+        raise DialFailure("refused", provider.name, endpoint.host, "connection reset") from None
     except BaseException:
         sock.close()
         raise
+    if context is None:
+        return raw, gate
+    # In two steps, not `create_connection(ssl=...)`: that one, cancelled before the handshake begins, closes a TLS
+    # transport that does not yet know its socket's, which then lives on (asyncio in 3.11, `_start_shutdown`).
+    try:
+        if gate.lost or raw.is_closing():
+            raise DialFailure("tls", provider.name, endpoint.host, "closed in the handshake")
+        if gate.early:
+            # It spoke before our ClientHello: not TLS, and not to be taken for what TLS protected.
+            raise DialFailure("tls", provider.name, endpoint.host, "handshake failed")
+        transport = await loop.start_tls(
+            raw,
+            gate,
+            context,
+            server_hostname=provider.tls.server_name or endpoint.host,
+            # The dial's own deadline comes first; this one must only not come before it.
+            ssl_handshake_timeout=provider.timeouts.connect + 1.0,
+            ssl_shutdown_timeout=_SHUTDOWN,
+        )
+        if transport is None or transport.is_closing():
+            # What asyncio and uvloop return when the connection ends in mid-handshake without an error.
+            raise DialFailure("tls", provider.name, endpoint.host, "closed in the handshake")
+    except OSError as error:
+        raw.abort()
+        raise DialFailure("tls", provider.name, endpoint.host, handshake_cause(error)) from None
+    except BaseException:
+        raw.abort()
+        raise
+    return transport, gate
 
 
 def _verify(provider: Provider, endpoint: Endpoint, transport: asyncio.Transport) -> None:

@@ -31,7 +31,7 @@ Cause = Literal[
 CAUSES: frozenset[str] = frozenset(get_args(Cause))
 
 
-class DialFailure(Exception):  # noqa: N818
+class DialFailure(Exception):
     """A provider was not reached. Whose fault that is, by kind:
 
     `refused`  the provider's or the network's: nobody listens, reset, no way there
@@ -57,7 +57,7 @@ class DialFailure(Exception):  # noqa: N818
         return f"provider {self.provider}: {self.host}: {self.kind}: {self.cause}"
 
 
-class DialMisuse(RuntimeError):  # noqa: N818
+class DialMisuse(RuntimeError):
     """This program's own mistake: a provider asked for without a permit, or with another's endpoint or context."""
 
 

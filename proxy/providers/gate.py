@@ -8,24 +8,25 @@ from typing import cast
 
 
 class Gate(asyncio.Protocol):
-    """Holds a connection closed to its later owner. `lost`: it ended before it was handed over."""
+    """Holds a connection closed to its later owner.
+
+    lost: it ended before it was handed over. early: what came before; little, since reading is paused, or it is
+    handed over as soon as the handshake ends.
+    """
 
     def __init__(self) -> None:
         self.lost = False
-        self._transport: asyncio.Transport | None = None
         self._owner: asyncio.BaseProtocol | None = None
-        # Reading is paused, but a loop may already have taken one read from the socket.
-        self._early: list[bytes] = []
+        self.early: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.pause_reading()
+        cast("asyncio.Transport", transport).pause_reading()
 
     def data_received(self, data: bytes) -> None:
         if self._owner is not None:
             deliver(self._owner, data)
         else:
-            self._early.append(data)
+            self.early.append(data)
 
     def eof_received(self) -> bool:
         self.lost = True
@@ -36,16 +37,15 @@ class Gate(asyncio.Protocol):
         if self._owner is not None:
             self._owner.connection_lost(exc)
 
-    def hand_over(self, owner: asyncio.BaseProtocol) -> None:
+    def hand_over(self, transport: asyncio.Transport, owner: asyncio.BaseProtocol) -> None:
         """Makes `owner` the connection's protocol; from here on the gate is out of the way."""
-        assert self._transport is not None
         self._owner = owner
-        self._transport.set_protocol(owner)
-        owner.connection_made(self._transport)
-        for data in self._early:
+        transport.set_protocol(owner)
+        owner.connection_made(transport)
+        for data in self.early:
             deliver(owner, data)
-        self._early.clear()
-        self._transport.resume_reading()
+        self.early.clear()
+        transport.resume_reading()
 
 
 def deliver(protocol: asyncio.BaseProtocol, data: bytes) -> None:

@@ -28,7 +28,7 @@ Lookup = Callable[[str], Awaitable[Sequence[Address]]]
 """Asks for a name's addresses, best first; raises OSError or UnicodeError, or returns none, when there are none."""
 
 
-class NameUnresolved(Exception):  # noqa: N818
+class NameUnresolved(Exception):
     """The name service's fault: no answer, and none remembered that is fresh enough. Its text is the name."""
 
 
