@@ -55,7 +55,7 @@ def provider_context(provider: Provider) -> ssl.SSLContext | None:
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     _trust(context, provider.name, tls)
-    _show(context, provider.name, tls)
+    _show(context, provider)
     return context
 
 
@@ -64,35 +64,31 @@ def _trust(context: ssl.SSLContext, name: str, tls: ProviderTls) -> None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         return
     try:
-        context.load_verify_locations(cadata=tls.ca.read_text("ascii"))
+        # Comments between certificates may be in any script; OpenSSL takes ASCII.
+        context.load_verify_locations(cadata=tls.ca.read_bytes().decode("ascii", "ignore"))
+    except ssl.SSLError:
+        raise _unusable(name, "ca", "holds no certificate") from None
     except OSError as error:
-        raise UnusableFiles((UnusableFile(name, "ca", _reason(error, "holds no certificate")),)) from None
-    except ValueError:
-        raise UnusableFiles((UnusableFile(name, "ca", "holds no certificate"),)) from None
+        raise _unusable(name, "ca", _reason(error)) from None
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
-def _show(context: ssl.SSLContext, name: str, tls: ProviderTls) -> None:
+def _show(context: ssl.SSLContext, provider: Provider) -> None:
+    tls = provider.tls
     if tls.client_certificate is None:
         return
-    for key, path in (("client_certificate", tls.client_certificate), ("client_key", tls.client_key)):
-        _readable(name, key, path)  # type: ignore[arg-type]
+    client_certificate_expiry(provider)  # so that a fault of the certificate is not taken for one of the key
+    try:
+        if tls.client_key is not None:
+            tls.client_key.read_bytes()
+    except OSError as error:
+        raise _unusable(provider.name, "client_key", _reason(error)) from None
     try:
         context.load_cert_chain(tls.client_certificate, tls.client_key, password=_no_password)
     except (OSError, ValueError) as error:
         mismatch = isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH"
-        what = "is not the certificate's key" if mismatch else "is not a certificate with an unencrypted key"
-        raise UnusableFiles(
-            (UnusableFile(name, "client_key" if tls.client_key else "client_certificate", what),)
-        ) from None
-
-
-def _readable(name: str, key: FileKey, path: Path | None) -> None:
-    try:
-        if path is not None:
-            path.read_bytes()
-    except OSError as error:
-        raise UnusableFiles((UnusableFile(name, key, _reason(error, "cannot be read")),)) from None
+        what = "is not the certificate's key" if mismatch else "holds no unencrypted key"
+        raise _unusable(provider.name, "client_key" if tls.client_key else "client_certificate", what) from None
 
 
 def _no_password() -> str:
@@ -100,8 +96,12 @@ def _no_password() -> str:
     raise ValueError("encrypted")
 
 
-def _reason(error: OSError, otherwise: str) -> str:
-    return otherwise if isinstance(error, ssl.SSLError) else (error.strerror or otherwise).lower()
+def _unusable(provider: str, key: FileKey, what: str) -> UnusableFiles:
+    return UnusableFiles((UnusableFile(provider, key, what),))
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or "cannot be read").lower()
 
 
 def fingerprint(provider: Provider) -> bytes:
@@ -125,12 +125,17 @@ def fingerprint(provider: Provider) -> bytes:
 
 
 def client_certificate_expiry(provider: Provider) -> float | None:
-    """When the certificate that we show the provider expires (seconds since the epoch); None when we show none."""
+    """When the certificate that we show the provider expires (seconds since the epoch); None when we show none.
+
+    With its chain: the first to expire ends it. Raises UnusableFiles.
+    """
     path = provider.tls.client_certificate
     if path is None:
         return None
     try:
         chain = load_pem_x509_certificates(path.read_bytes())
-    except (OSError, ValueError):
-        raise UnusableFiles((UnusableFile(provider.name, "client_certificate", "is not a certificate"),)) from None
+    except OSError as error:
+        raise _unusable(provider.name, "client_certificate", _reason(error)) from None
+    except ValueError:
+        raise _unusable(provider.name, "client_certificate", "is not a certificate") from None
     return min(certificate.not_valid_after_utc.timestamp() for certificate in chain)
