@@ -198,12 +198,12 @@ def _method_test(key: str, named: dict[object, int], all_: int, tested: int) -> 
     return masks
 
 
-_MAPPED = 0xFFFF << 32  # ::ffff:0:0/96, where the IPv4 addresses lie (RFC 4291, 2.5.5.2)
-_MAPPED_END = _MAPPED + (1 << 32)
+MAPPED = 0xFFFF << 32  # ::ffff:0:0/96, where the IPv4 addresses lie (RFC 4291, 2.5.5.2)
+MAPPED_END = MAPPED + (1 << 32)
 
 
 def _place(address: Address) -> int:
-    return int(address) + _MAPPED if isinstance(address, IPv4Address) else int(address)
+    return int(address) + MAPPED if isinstance(address, IPv4Address) else int(address)
 
 
 class _Networks:
@@ -249,5 +249,5 @@ def _intervals(networks: frozenset[Network]) -> list[tuple[int, int]]:
         start = _place(six.network_address)
         end = start + six.num_addresses
         # The part below the mapped addresses, and the part above.
-        found += [(a, b) for a, b in ((start, min(end, _MAPPED)), (max(start, _MAPPED_END), end)) if a < b]
+        found += [(a, b) for a, b in ((start, min(end, MAPPED)), (max(start, MAPPED_END), end)) if a < b]
     return found
