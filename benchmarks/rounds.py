@@ -31,6 +31,7 @@ def measure(
     cores: Cores,
     folder: Path,
     say: Callable[[str], None],
+    warm_up: int = WARM_UP,
 ) -> Figures:
     """Run the works on the named proxies. A proxy that fails at a work has no figure there; the failure is kept."""
     figures = Figures()
@@ -50,7 +51,7 @@ def measure(
                         continue
                     peer, lane = running[name]
                     try:
-                        figure = _one(work, name, peer, lane, seconds, cores, warm=number == 0)
+                        figure = _one(work, name, peer, lane, seconds, cores, 0 if number else warm_up)
                     except LoadFailed as failure:
                         figures.failures[work.name, name] = str(failure)
                         say(f"{work.name}: {name}: {failure}")
@@ -63,10 +64,10 @@ def measure(
     return figures
 
 
-def _one(work: Work, name: str, peer: Peer, lane: Lane, seconds: int, cores: Cores, *, warm: bool) -> Figure:
+def _one(work: Work, name: str, peer: Peer, lane: Lane, seconds: int, cores: Cores, warm_up: int) -> Figure:
     port = lane.listen.tls if work.tls else lane.listen.plain
-    if warm:
-        load(work, port, WARM_UP, cores.load)
+    if warm_up:
+        load(work, port, warm_up, cores.load)
     pids = family(peer.pid)
     before = processor_time(pids)
     seen = load(work, port, seconds, cores.load)

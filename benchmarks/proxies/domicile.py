@@ -98,7 +98,6 @@ def domicile_proxy(lane: Lane) -> Iterator[Peer]:
     lane.folder.mkdir(parents=True, exist_ok=True)
     path = lane.folder / "policy.yaml"
     path.write_text(_POLICY.format(lane=lane, host=HOST, admin=free_port()), encoding="utf-8")
-    serve = "import sys; from proxy.cli import main; sys.argv[0] = 'domicile'; main()"
-    command = [*lane.before, sys.executable, "-c", serve, "serve", path]
+    command = [*lane.before, sys.executable, "-m", "proxy.cli", "serve", path]
     with running("domicile", command, lane.folder, lane.listens, environ={"PYTHONPATH": str(_ROOT)}) as peer:
         yield peer

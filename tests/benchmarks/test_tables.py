@@ -1,0 +1,78 @@
+"""Figures, verdicts and tables: what the benchmark says of what it measured."""
+
+import io
+
+from rich.console import Console
+
+from benchmarks.budget import BARS, DECISION_RULES, verdict
+from benchmarks.decide import Cost
+from benchmarks.figures import Figure, Figures
+from benchmarks.proxies import PROXIES
+from benchmarks.table import budget_grid, cost_grid, decision_grid, latency_grid, ratio_grid, results, spread_grid
+from benchmarks.work import COST, PACED
+
+FIGURES = Figures(
+    [
+        *(Figure("12 B", "Domicile", cost, 0.002, 1000) for cost in (30e-6, 32e-6, 99e-6)),
+        *(Figure("12 B", "nginx", cost, 0.001, 1000) for cost in (16e-6, 10e-6, 17e-6)),
+        *(Figure("12 B", "Envoy", 40e-6, 0.001, 1000) for _ in range(3)),
+        *(
+            Figure(PACED.name, name, 50e-6, p99, 1000)
+            for name in ("Domicile", "nginx")
+            for p99 in (0.001, 0.003, 0.002)
+        ),
+        Figure("64 KiB", "nginx", 16e-6, 0.001, 1000),
+    ],
+    {("64 KiB", "nginx"): "3 requests failed"},
+)
+DECISIONS = [Cost(DECISION_RULES, never_seen=12e-6, never_seen_outcome=21e-6, repeated=1.5e-6)]
+
+
+def test_a_cost_is_the_median_of_the_rounds() -> None:
+    assert FIGURES.cost("12 B", "Domicile") == 32e-6
+    assert FIGURES.p99(PACED.name, "nginx") == 0.002
+    assert FIGURES.spread("12 B", "nginx") == (17e-6 - 10e-6) / 16e-6
+
+
+def test_a_ratio_is_one_of_medians() -> None:
+    assert FIGURES.ratio("12 B", "Domicile", "nginx") == 2.0
+
+
+def test_what_was_not_measured_or_failed_in_some_round_has_no_figure() -> None:
+    assert FIGURES.cost("1 MiB", "nginx") is None
+    assert FIGURES.cost("64 KiB", "nginx") is None
+    assert FIGURES.ratio("64 KiB", "Domicile", "nginx") is None
+
+
+def test_a_bar_holds_up_to_itself() -> None:
+    assert verdict(2.0, 2.0) == "holds"
+    assert verdict(2.01, 2.0) == "falls short"
+    assert verdict(None, 2.0) == "not measured"
+
+
+def test_the_bars_are_of_works_and_proxies_that_run() -> None:
+    assert {bar.work for bar in BARS} <= {work.name for work in COST}
+    assert {bar.proxy for bar in BARS} <= set(PROXIES)
+
+
+def test_the_budget_has_a_row_a_bar_with_its_verdict() -> None:
+    rows = {row[0]: row[1:] for row in budget_grid(FIGURES, DECISIONS).rows}
+    assert rows["12 B / nginx"] == ("2.00 ×", "2 ×", "holds")
+    assert rows["12 B / Envoy"] == ("0.80 ×", "0.6 ×", "falls short")
+    assert rows["64 KiB / nginx"] == ("– ×", "1 ×", "not measured")
+    assert rows["decision, repeated"] == ("1.50 µs", "2 µs", "holds")
+    assert rows["decision, facts and outcome never seen"] == ("21.00 µs", "20 µs", "falls short")
+
+
+def test_the_terminal_and_the_file_show_the_same_cells() -> None:
+    grids = (ratio_grid, cost_grid, latency_grid, spread_grid)
+    tables = [grid(FIGURES) for grid in grids] + [budget_grid(FIGURES, DECISIONS), decision_grid(DECISIONS)]
+    written = results(tables, [("processor", "some")], "1 January 2026", 5, 3)
+    shown = io.StringIO()
+    for table in tables:
+        table.show(Console(file=shown, width=120))
+        assert f"## {table.title}\n" in written
+        for row in table.rows:
+            assert "| " + " | ".join(row) + " |" in written
+            assert all(cell in shown.getvalue() for cell in row)
+    assert "| processor | some |" in written
