@@ -1,6 +1,7 @@
 """/metrics, /healthz, /readyz and /status: what an instance tells its operator, and nothing that changes it."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -11,6 +12,8 @@ from proxy.admin.listen import listen
 from proxy.admin.values import Readiness, Status
 from proxy.policy.settings import Bind, UnixBind
 from proxy.telemetry.metrics import Metrics
+
+_log = logging.getLogger("domicile.admin")
 
 
 class AdminServer:
@@ -40,7 +43,7 @@ class AdminServer:
         app.router.add_get("/readyz", self._serve_readiness)
         app.router.add_get("/status", self._serve_status)
         listening, bound = listen(self._bind)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        runner = web.AppRunner(app, access_log=None, logger=_log, handle_signals=False, shutdown_timeout=1.0)
         try:
             await runner.setup()
             await web.SockSite(runner, listening).start()

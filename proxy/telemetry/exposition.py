@@ -37,7 +37,10 @@ def pieces(families: Iterable[Family], accept: str) -> tuple[str, Iterator[bytes
 
     Each family is read when its turn comes, so two of them may be a few turns of the loop apart.
     """
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # it trips over malformed parameters
+        encode, content_type = choose_encoder("")
     return content_type, _encoded(families, encode)
 
 

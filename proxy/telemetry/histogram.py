@@ -6,7 +6,7 @@ BOUNDS = (
     *(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05),
     *(0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0),
 )
-"""Upper bounds in seconds. Steps of 2 to 2.5 keep an interpolated quantile within that factor from a proxied
+"""Upper bounds in seconds. Steps of at most 2.5 keep an interpolated quantile within that factor from a proxied
 answer on one machine (300 microseconds) to the default idle timeout (60 s)."""
 
 

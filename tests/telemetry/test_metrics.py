@@ -269,3 +269,15 @@ def test_the_process_is_shown_too():
     shown = {name for name, _ in scraped(Metrics())}
 
     assert {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"} <= shown
+
+
+@given(
+    st.lists(
+        st.sampled_from([*["text/plain", "application/openmetrics-text", ";", "=", ",", "version", "1.0.0", "escaping", "q", "é"], " "])
+    )
+)
+def test_any_accept_header_gets_an_exposition(parts):
+    content_type, text = Metrics().render("".join(parts))
+
+    assert content_type.startswith(("text/plain", "application/openmetrics-text"))
+    assert b"\ndomicile_log_dropped_total 0.0\n" in text
