@@ -21,6 +21,7 @@ from proxy.wire.refusal import Refusal
 if TYPE_CHECKING:
     from proxy.http1.exchange import Exchange
     from proxy.http1.plane import HttpPlane
+    from proxy.http1.tunnel import Tunnel
 
 LEAVING: Final = 0.5
 """Seconds from a client's FIN in mid-request to its abort. With the sweep's period it stays below one."""
@@ -45,11 +46,9 @@ class Wait(Enum):
     LINGER = "linger"
 
 
-class Hold(Enum):
-    """Why reading from a client is paused. Each reason is a bit: reading goes on when none is left."""
-
-    PIPELINED = 1
-    PROVIDER = 2
+# Why reading from a client is paused; it goes on when no reason is left.
+_PIPELINED: Final = 1
+_PROVIDER: Final = 2
 
 
 class ClientConnection(asyncio.Protocol):
@@ -59,7 +58,7 @@ class ClientConnection(asyncio.Protocol):
         self.plane = plane
         self.arrival = arrival
         self.transport: asyncio.Transport
-        self.exchange: Exchange | None = None
+        self.exchange: Exchange | Tunnel | None = None
         self.deadline = inf
         self.gone_by = inf
         self.wait = Wait.NOTHING
@@ -68,6 +67,7 @@ class ClientConnection(asyncio.Protocol):
         self._take: Callable[[bytes], None] = self._read
         self._buffer = b""
         self._holds = 0
+        self._unsent = 0
         self._serving = False
         self._over = False
         self._fin = False
@@ -98,22 +98,20 @@ class ClientConnection(asyncio.Protocol):
         self._take(data)
 
     def eof_received(self) -> bool:
-        exchange = self.exchange
         self._fin = True
-        if exchange is None or exchange.wants_body:
-            return False
-        if exchange.tunnelling:
-            return exchange.client_half_closed()
-        self.gone_by = time.monotonic() + LEAVING
-        return self.transport.can_write_eof()
+        return self.exchange is not None and self.exchange.client_half_closed()
 
     def hung_up(self) -> None:
         """A FIN or RST was seen while reading was paused."""
-        exchange = self.exchange
-        if exchange is None or exchange.wants_body or exchange.tunnelling:
+        self._fin = True
+        if self.exchange is None or not self.exchange.client_half_closed():
             self.transport.abort()
-        elif self.gone_by == inf:
+
+    def leaving(self) -> bool:
+        """The client sends no more: go on for a moment; whether our direction can stay open alone."""
+        if self.gone_by == inf:
             self.gone_by = time.monotonic() + LEAVING
+        return self.transport.can_write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange, self.exchange = self.exchange, None
@@ -124,6 +122,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable = False
+        self._unsent = self.transport.get_write_buffer_size()
         if self.exchange is not None:
             self.exchange.client_paused()
 
@@ -146,26 +145,37 @@ class ClientConnection(asyncio.Protocol):
         self._buffer += data
         limits = self.plane.limits
         if len(self._buffer) > limits.head or self._buffer.count(b"\r\n\r\n") >= limits.pipelined:
-            self.hold(Hold.PIPELINED)
+            self._hold(_PIPELINED)
 
     def kept(self) -> bytes:
         """Take what waited, for a tunnel that begins."""
         data, self._buffer = self._buffer, b""
-        self.unhold(Hold.PIPELINED)
+        self._unhold(_PIPELINED)
         return data
 
-    def hold(self, reason: Hold) -> None:
-        """Stop reading."""
+    def hold_for_provider(self) -> None:
+        """Stop reading: the provider does not take what was sent, or is not there yet."""
+        self._hold(_PROVIDER)
+
+    def unhold_for_provider(self) -> None:
+        """The provider takes bytes again."""
+        self._unhold(_PROVIDER)
+
+    def _hold(self, reason: int) -> None:
         if not self._holds and not self.transport.is_closing():
             self.transport.pause_reading()
-        self._holds |= reason.value
+        self._holds |= reason
 
-    def unhold(self, reason: Hold) -> None:
-        """Read on, if nothing else holds."""
-        if self._holds & reason.value:
-            self._holds &= ~reason.value
+    def _unhold(self, reason: int) -> None:
+        if self._holds & reason:
+            self._holds &= ~reason
             if not self._holds and not self.transport.is_closing():
                 self.transport.resume_reading()
+
+    def progressed(self) -> bool:
+        """Whether the client took bytes since this was last asked, or since it stopped taking them."""
+        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        return self._unsent < before
 
     def finished(self, keep: bool, linger: bool) -> None:
         """The exchange is over and its answer written.
@@ -188,14 +198,19 @@ class ClientConnection(asyncio.Protocol):
     def _leave(self, linger: bool) -> None:
         held = self._holds
         self._stop_reading()
-        if not linger or self._fin or self.transport.is_closing():
-            self.transport.close()
-            return
-        if held:
+        linger = linger and not self._fin and not self.transport.is_closing()
+        if linger and held:
             self.transport.resume_reading()
-        if self.transport.can_write_eof():
+        if not linger:
+            self.transport.close()
+        elif self.transport.can_write_eof():
             self.transport.write_eof()
-        self.expect(Wait.LINGER, time.monotonic() + LINGER)
+        self._await_end(time.monotonic())
+
+    def _await_end(self, now: float) -> None:
+        """Wait for the client to take what was written and to close; `overdue` goes on as long as it takes bytes."""
+        self._unsent = self.transport.get_write_buffer_size()
+        self.expect(Wait.LINGER, now + (self.plane.timeouts.idle if self._unsent else LINGER))
 
     def cut(self) -> None:
         """Abort: the client sees a message that was not finished."""
@@ -223,12 +238,12 @@ class ClientConnection(asyncio.Protocol):
             data, self._buffer = self._buffer, b""
         self._serving = False
         if self._buffer and not self.writable:
-            self.hold(Hold.PIPELINED)
+            self._hold(_PIPELINED)
 
     def _next(self) -> None:
         """Go on with what waited."""
         data, self._buffer = self._buffer, b""
-        self.unhold(Hold.PIPELINED)
+        self._unhold(_PIPELINED)
         if data:
             self._read(data)
 
@@ -272,15 +287,20 @@ class ClientConnection(asyncio.Protocol):
 
     def overdue(self, now: float) -> None:
         """A deadline has passed."""
-        if now >= self.gone_by or self.wait is Wait.LINGER:
+        if now >= self.gone_by:
             self.transport.abort()
         elif self.exchange is not None:
             self.exchange.overdue(now, self.wait)
+        elif self.wait is Wait.LINGER:
+            if self.progressed():
+                self._await_end(now)
+            else:
+                self.transport.abort()
         elif self.wait is Wait.HEAD:
             self._refuse(Refusal(408, "head-too-slow"))
         else:
-            self.expect(Wait.LINGER, now + LINGER)
             self.transport.close()
+            self._await_end(now)
 
     def drain(self, now: float) -> None:
         """No further request is wanted after the one in hand."""

@@ -34,8 +34,8 @@ class HttpPlane:
         self._heads = ResponseHeads()
         self._connections: set[ClientConnection] = set()
         self._emptied: asyncio.Future[None] | None = None
-        self._loop = asyncio.get_running_loop()
-        self._sweeping: asyncio.TimerHandle | None = self._loop.call_later(PERIOD, self._sweep)
+        self.loop = asyncio.get_running_loop()
+        self._sweeping: asyncio.TimerHandle | None = self.loop.call_later(PERIOD, self._sweep)
         self._take_line(line)
 
     def connection(self, arrival: Arrival) -> asyncio.Protocol:
@@ -66,7 +66,7 @@ class HttpPlane:
         for client in tuple(self._connections):
             client.drain(now)
         if self._connections:
-            self._emptied = self._loop.create_future()
+            self._emptied = self.loop.create_future()
             try:
                 async with asyncio.timeout(grace):
                     await self._emptied
@@ -125,7 +125,7 @@ class HttpPlane:
             place.state.closed()
             place.discard(connection)
 
-        return ProviderConnection(self._heads, self.limits.head, closed)
+        return ProviderConnection(self.loop, self._heads, self.limits.head, closed)
 
     def attempted(self, place: EndpointState[ProviderConnection], result: Attempt) -> None:
         """Count what came of one try at a provider."""
@@ -146,7 +146,7 @@ class HttpPlane:
         self._planner = Planner(line, self.metrics)
 
     def _sweep(self) -> None:
-        self._sweeping = self._loop.call_later(PERIOD, self._sweep)
+        self._sweeping = self.loop.call_later(PERIOD, self._sweep)
         now = time.monotonic()
         paused = select.poll()
         by_descriptor: dict[int, ClientConnection] = {}

@@ -20,7 +20,20 @@ INTERIM_LIMIT: Final = 16
 _PENDING: Final = select.POLLIN | select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
-class Receiver(Protocol):
+class Owner(Protocol):
+    """Whoever uses the connection now."""
+
+    def provider_broke(self, cause: str) -> None:
+        """The provider broke the protocol or the connection. Nothing further comes."""
+
+    def provider_paused(self) -> None:
+        """The provider takes no more for now."""
+
+    def provider_resumed(self) -> None:
+        """The provider takes bytes again."""
+
+
+class Receiver(Owner, Protocol):
     """What an exchange is told about its response."""
 
     def interim(self, head: ResponseHead) -> None:
@@ -35,20 +48,15 @@ class Receiver(Protocol):
     def more(self, payload: bytes, done: bool) -> None:
         """Further content."""
 
+
+class TunnelEnd(Owner, Protocol):
+    """What a tunnel is told."""
+
     def tunnelled(self, data: bytes) -> None:
-        """Bytes of a tunnel."""
+        """Bytes for the client."""
 
     def provider_half_closed(self) -> None:
-        """The provider will send no more, in a tunnel."""
-
-    def provider_broke(self, cause: str) -> None:
-        """The provider broke the protocol or the connection. Nothing further comes."""
-
-    def provider_paused(self) -> None:
-        """The provider takes no more for now."""
-
-    def provider_resumed(self) -> None:
-        """The provider takes bytes again."""
+        """The provider will send no more."""
 
 
 class ResponseHeads:
@@ -77,57 +85,92 @@ class ResponseHeads:
 class ProviderConnection(asyncio.Protocol):
     """The provider's side of exchanges, one after another.
 
-    closed: called once, when the connection is gone. serves: how many exchanges it has begun.
+    closed: called once, when the connection is gone. serves: how many exchanges it has begun. heard: whether
+    any byte of a response to the one in hand has come. writable: whether it takes bytes now.
     """
 
-    def __init__(self, heads: ResponseHeads, head_limit: int, closed: "Callable[[ProviderConnection], None]") -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        heads: ResponseHeads,
+        head_limit: int,
+        closed: "Callable[[ProviderConnection], None]",
+    ) -> None:
         self._heads = heads
         self._head_limit = head_limit
         self._closed = closed
+        self._owner: Owner | None = None
         self._receiver: Receiver | None = None
+        self._tunnel: TunnelEnd | None = None
         self._take: Callable[[bytes], None] = self._unexpected
         self._partial = b""
         self._body: Body | None = None
         self._to_head_request = False
         self._interims = 0
         self._reusable = False
-        self._ended = False
         self._gone = False
+        self._paused = False
+        self._loop = loop
         self._poll = select.poll()
         self.transport: asyncio.Transport
         self.serves = 0
+        self.heard = False
         self.writable = True
 
     # What an exchange does with it
 
     def begin(self, receiver: Receiver, to_head_request: bool, data: bytes) -> None:
         """Take up an exchange and send the beginning of its request."""
-        self._receiver = receiver
+        self._owner = self._receiver = receiver
         self._to_head_request = to_head_request
         self._interims = 0
         self._reusable = False
         self._take = self._head
+        self.heard = False
         self.serves += 1
         self.transport.write(data)
 
     def release(self) -> bool:
         """Let go of the exchange, which is over; whether the connection can serve another."""
-        self._receiver = None
+        self._disown()
         self._body = None
-        self._take = self._unexpected
+        if self._paused:
+            self.resume()
         return self._reusable and self.writable and not self._gone
+
+    def tunnel(self, end: TunnelEnd) -> None:
+        """From now on bytes go on as they come."""
+        self._owner = self._tunnel = end
+        self._receiver = None
+        self._take = end.tunnelled
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        self._paused = True
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._paused = False
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def abort(self) -> None:
         """Close at once, sending nothing further; the provider sees an aborted request."""
-        self._receiver = None
-        self._take = self._unexpected
+        self._disown()
         self.transport.abort()
 
-    def close(self) -> None:
-        """Close in order: what was written is still sent."""
-        self._receiver = None
-        self._take = self._unexpected
+    def close(self, within: float = 0.0) -> None:
+        """Close in order: what was written is still sent, if the provider takes it within so many seconds."""
+        self._disown()
         self.transport.close()
+        if within and self.transport.get_write_buffer_size():
+            self._loop.call_later(within, self.transport.abort)
+
+    def _disown(self) -> None:
+        self._owner = self._receiver = self._tunnel = None
+        self._take = self._unexpected
 
     def usable(self) -> bool:
         """Whether it can carry a request now: open, nothing pending, no FIN seen."""
@@ -143,35 +186,31 @@ class ProviderConnection(asyncio.Protocol):
         self._take(data)
 
     def eof_received(self) -> bool:
-        self._ended = True
-        receiver = self._receiver
-        if receiver is None:
-            return False
-        if isinstance(self._body, UntilCloseBody):
-            self._body.finish()
-            receiver.more(b"", True)
-            return False
-        if self._take == receiver.tunnelled:
-            receiver.provider_half_closed()
+        if self._tunnel is not None:
+            self._tunnel.provider_half_closed()
             return self.transport.can_write_eof()
+        if self._receiver is not None and isinstance(self._body, UntilCloseBody):
+            self._body.finish()
+            self._receiver.more(b"", True)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
-        receiver, self._receiver = self._receiver, None
+        owner = self._owner
+        self._disown()
         self._closed(self)
-        if receiver is not None:
-            receiver.provider_broke("provider-closed")
+        if owner is not None:
+            owner.provider_broke("provider-closed")
 
     def pause_writing(self) -> None:
         self.writable = False
-        if self._receiver is not None:
-            self._receiver.provider_paused()
+        if self._owner is not None:
+            self._owner.provider_paused()
 
     def resume_writing(self) -> None:
         self.writable = True
-        if self._receiver is not None:
-            self._receiver.provider_resumed()
+        if self._owner is not None:
+            self._owner.provider_resumed()
 
     # Where bytes go, by what is due
 
@@ -180,6 +219,7 @@ class ProviderConnection(asyncio.Protocol):
         self.transport.abort()
 
     def _head(self, data: bytes) -> None:
+        self.heard = True
         if self._partial:
             data = self._partial + data
             self._partial = b""
@@ -221,11 +261,6 @@ class ProviderConnection(asyncio.Protocol):
             return False
         receiver.interim(head)
         return True
-
-    def tunnel(self) -> None:
-        """From now on bytes go on as they come."""
-        if self._receiver is not None:
-            self._take = self._receiver.tunnelled
 
     def _final(self, head: ResponseHead, rest: bytes) -> None:
         receiver = self._receiver
@@ -274,7 +309,7 @@ class ProviderConnection(asyncio.Protocol):
         return payload
 
     def _broke(self, cause: str) -> None:
-        receiver = self._receiver
+        owner = self._owner
         self.abort()
-        if receiver is not None:
-            receiver.provider_broke(cause)
+        if owner is not None:
+            owner.provider_broke(cause)

@@ -1,0 +1,99 @@
+"""What becomes of an exchange after a 101: bytes both ways, as they come.
+
+A FIN travels on, the other way stays open. Each way pauses the other's reading when its writes are not taken.
+"""
+
+import time
+from math import inf
+from typing import TYPE_CHECKING
+
+from proxy.http1.client import Wait
+from proxy.http1.plan import Planner
+from proxy.http1.provider import ProviderConnection
+
+if TYPE_CHECKING:
+    from proxy.http1.client import ClientConnection
+    from proxy.http1.exchange import Exchange
+
+
+class Tunnel:
+    """Takes the exchange's place at the client's connection and at the provider's."""
+
+    withdrawn_at = inf
+
+    def __init__(self, exchange: "Exchange", client: "ClientConnection", provider: ProviderConnection, idle: float):
+        self._exchange = exchange
+        self._client = client
+        self._provider = provider
+        self._idle = idle
+        self._renew()
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes for the provider."""
+        self._exchange.to_provider += len(data)
+        self._provider.transport.write(data)
+        self._renew()
+
+    def tunnelled(self, data: bytes) -> None:
+        self._exchange.to_client += len(data)
+        self._client.transport.write(data)
+        self._renew()
+
+    def client_half_closed(self) -> bool:
+        """The client will send no more; whether its connection stays open for the other way."""
+        if not self._provider.transport.can_write_eof():
+            return False
+        self._provider.transport.write_eof()
+        return self._client.transport.can_write_eof()
+
+    def provider_half_closed(self) -> None:
+        if self._client.transport.can_write_eof():
+            self._client.transport.write_eof()
+
+    def provider_paused(self) -> None:
+        self._client.hold_for_provider()
+
+    def provider_resumed(self) -> None:
+        self._client.unhold_for_provider()
+
+    def client_paused(self) -> None:
+        """The client takes no more for now."""
+        self._provider.pause()
+
+    def client_resumed(self) -> None:
+        """The client takes bytes again."""
+        self._provider.resume()
+
+    def provider_broke(self, cause: str) -> None:
+        self._exchange.record(time.monotonic(), None)
+        self._client.finished(keep=False, linger=True)
+
+    def client_left(self) -> None:
+        """The client's connection is gone. What it sent last still goes on."""
+        self._provider.close(self._idle)
+        self._exchange.record(time.monotonic(), None)
+
+    def overdue(self, now: float, wait: Wait) -> None:
+        """Nothing moved for the idle time."""
+        if self._client.progressed():
+            self._renew()
+        else:
+            self._end("idle")
+
+    def redecide(self, planner: Planner, now: float, wall: float) -> None:
+        """Another line is in force, or a date has passed: without a permit the tunnel ends now."""
+        if not self._exchange.permitted(planner, wall):
+            self.end_withdrawn()
+
+    def end_withdrawn(self) -> None:
+        """End it: its permit was withdrawn."""
+        self._exchange.count_withdrawn()
+        self._end("permit-withdrawn")
+
+    def _end(self, reason: str) -> None:
+        self._provider.abort()
+        self._exchange.record(time.monotonic(), reason)
+        self._client.cut()
+
+    def _renew(self) -> None:
+        self._client.expect(Wait.IDLE, time.monotonic() + self._idle)

@@ -1,0 +1,34 @@
+"""The response head that goes to a client: the provider's lines, and framing of our own making."""
+
+from proxy.wire.response_head import Ends, ResponseHead
+
+CLOSE = b"Connection: close\r\n"
+KEEP = b"Connection: keep-alive\r\n"
+
+
+def final_head(head: ResponseHead, version: int, keep: bool) -> tuple[bytes, bool, bool]:
+    """A final head, whole; whether its body goes out in chunks; and whether the connection can stay.
+
+    version: the minor one of the request. keep: whether the connection would stay if its framing allows.
+    A body without a stated length goes to HTTP/1.1 in chunks, so that a cut shows; HTTP/1.0 has only the close.
+    """
+    ends = head.ends
+    chunked = False
+    if head.length is not None:
+        framing = b"Content-Length: %d\r\n" % head.length
+    elif ends is Ends.NO_BODY:
+        framing = b""
+    elif version:
+        chunked = True
+        framing = b"Transfer-Encoding: chunked\r\n"
+    else:
+        framing = b""
+        keep = False
+    if not keep:
+        return b"%b%b%b\r\n" % (head.block, framing, CLOSE), chunked, False
+    return b"%b%b%b\r\n" % (head.block, framing, b"" if version else KEEP), chunked, True
+
+
+def switched_head(head: ResponseHead) -> bytes:
+    """A 101, whole. `head.upgrade` names what is switched to."""
+    return b"%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.block, head.upgrade or b"")
