@@ -11,7 +11,7 @@ from proxy.policy.rules import Network
 from proxy.policy.settings import Bind, Endpoint, TcpBind, UnixBind
 
 _ENDPOINT = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.DOTALL)
-_AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>.*))?", re.DOTALL)
+_AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?", re.DOTALL)
 _BIND = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*):(?P<port>[^:]*)")
 _PORTS = {"https": 443, "http": 80}
 _PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@%/-]*")

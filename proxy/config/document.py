@@ -79,6 +79,8 @@ class Document:
                 node = node.entries[step].node
             elif isinstance(node, Sequence) and isinstance(step, int) and 0 <= step < len(node.items):
                 node = node.items[step]
+            elif step == 0 and isinstance(node, Scalar | Table):
+                continue  # one value where a list may be: the model has made it a list of one
             else:
                 return None
         return node
@@ -140,12 +142,16 @@ def _at(file: Path, before: str, what: str, hint: str) -> Note:
 
 
 def _syntax_error(file: Path, text: str, error: yaml.MarkedYAMLError) -> Note:
-    mark = error.problem_mark or error.context_mark
-    line, column = (mark.line, mark.column) if mark else (0, 0)
     what = " ".join(part for part in (error.context, error.problem) if part) or "not YAML"
+    mark = error.problem_mark or error.context_mark
+    if "quoted scalar" in what and error.context_mark:
+        # A quote that never ends is noticed at the end of the file.
+        mark = error.context_mark
+    line, column = (mark.line, mark.column) if mark else (0, 0)
     lines = text.splitlines()
     spot = lines[line] if line < len(lines) else ""
-    hint = "this is not YAML"
+    began = error.context_mark.line if error.context_mark else line
+    hint = "this is not YAML" if began == line else f"see also line {began + 1}, where it began"
     if "alias" in what:
         hint = 'quote what begins with a star: "*"'
     elif "${" in spot:

@@ -5,14 +5,23 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from proxy.config.conditions import ClassTests, Flag, Tests, condition
-from proxy.config.note import Wrong
+from proxy.config.note import VALUE, Wrong
 from proxy.config.part import VARIABLE, Json, OneOrSeveral, Part, Several, Typed, any_key, pattern
 from proxy.config.scalars import read_authority, read_instant, read_name, read_prose, read_weight
 from proxy.config.surroundings import OperatorRef, ProviderRef, ZoneRef
+from proxy.policy.facts import UNCLASSIFIED
 from proxy.policy.rules import Condition, DataClass, Guarantee, Preference, Route, Rule, Selector, Term
+
+
+def _read_class(text: str) -> str:
+    if text == UNCLASSIFIED:
+        raise Wrong(f"the name {VALUE} is reserved", "it is the class of what no class matches")
+    return read_name(text)
+
 
 NAME_SCHEMA = pattern("[a-z][a-z0-9-]*")
 Name = Annotated[str, Typed(read_name, NAME_SCHEMA)]
+ClassName = Annotated[str, Typed(_read_class, NAME_SCHEMA)]
 Prose = Annotated[str, Typed(read_prose, {"type": "string", "minLength": 1})]
 Authority = Annotated[str, Typed(read_authority, pattern("https?://[^ \"'<>]+"))]
 Instant = Annotated[float, Typed(read_instant, {"type": "string"})]
@@ -102,7 +111,7 @@ class RulePart(Part):
 class ClassPart(Part):
     """One kind of data. The first that matches; else unclassified."""
 
-    class_: Name = Field(alias="class", description="The class's name")
+    class_: ClassName = Field(alias="class", description="The class's name")
     when: ClassTests | None = Field(default=None, description="What belongs to it; left out: everything")
     unless: ClassTests | None = Field(default=None, description="What does not, even so")
 

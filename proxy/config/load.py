@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from proxy.config.aging import aged
 from proxy.config.document import Document, plain, read_document
 from proxy.config.file import PolicyFile
 from proxy.config.note import Note, PolicyRefused
@@ -14,6 +15,7 @@ from proxy.config.report import notes_of
 from proxy.config.surroundings import surroundings_of
 from proxy.config.whole import mistakes_of
 from proxy.policy.policy import Policy
+from proxy.policy.prove import broken_guarantees
 
 _LARGEST = 16 << 20
 
@@ -34,7 +36,13 @@ def load(path: Path, environ: Mapping[str, str], now: float) -> Loaded:
     data = _read(path)
     document = read_document(data, path, environ)
     policy = _policy(document, hashlib.sha256(data).hexdigest(), path.parent)
-    return Loaded(policy, ())
+    broken = [
+        document.note(("guarantees", each.guarantee), each.words(), "narrow the rules, or promise less")
+        for each in broken_guarantees(policy, now)
+    ]
+    if broken:
+        raise PolicyRefused(in_order(broken))
+    return Loaded(policy, in_order([*aged(document, policy, now)]))
 
 
 def _read(path: Path) -> bytes:

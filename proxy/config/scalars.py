@@ -199,7 +199,9 @@ def one_of(known: tuple[str, ...], later: frozenset[str] = frozenset()) -> Calla
         if text in later:
             raise not_built(VALUE)
         hint = f"write {' or '.join(filter(None, (', '.join(known[:-1]), known[-1])))}"
-        raise Wrong(f"{VALUE} is not among the choices", hint, suggestion=did_you_mean(text, known))
+        raise Wrong(
+            f"{VALUE} is not among the choices", hint, suggestion=did_you_mean(text, known) if len(known) > 2 else None
+        )
 
     return read
 
