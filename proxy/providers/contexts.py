@@ -66,7 +66,7 @@ def _trust(context: ssl.SSLContext, name: str, tls: ProviderTls) -> None:
     try:
         # Comments between certificates may be in any script; OpenSSL takes ASCII.
         context.load_verify_locations(cadata=tls.ca.read_bytes().decode("ascii", "ignore"))
-    except ssl.SSLError:
+    except (ssl.SSLError, ValueError):
         raise _unusable(name, "ca", "holds no certificate") from None
     except OSError as error:
         raise _unusable(name, "ca", _reason(error)) from None
