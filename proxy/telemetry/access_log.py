@@ -149,11 +149,15 @@ class AccessLog:
             try:
                 self._written += os.write(self._fd, memoryview(self._batch)[self._written :])
             except BlockingIOError:
+                self._recovered()
                 self._await_room()
                 return
             except OSError as error:
                 self._failed(error)
                 return
+            self._recovered()
+
+    def _recovered(self) -> None:
         if self._problem:
             _log.warning("the access log is written again; %d lines were dropped so far", self.dropped)
             self._problem = None
