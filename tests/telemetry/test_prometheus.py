@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+import uvloop
 import yaml
 
 from proxy.admin import AdminServer, Readiness, Status
@@ -74,7 +75,7 @@ class Traffic:
 @pytest.fixture(scope="module")
 def scraping(tmp_path_factory) -> Iterator[Prometheus]:
     traffic, started = Traffic(), threading.Event()
-    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    loop, stop = uvloop.new_event_loop(), asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=[traffic.serve(started, stop)])
     thread.start()
     try:
