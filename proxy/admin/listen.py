@@ -8,6 +8,8 @@ from pathlib import Path
 
 from proxy.policy.settings import Bind, TcpBind, UnixBind
 
+_MODE = 0o660
+
 
 def listen(bind: Bind) -> tuple[socket.socket, Bind]:
     """A listening socket and where it is bound, with the port that the kernel chose for 0.
@@ -26,9 +28,11 @@ def _listen_unix(path: Path) -> socket.socket:
     _clear(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Linux gives the path the mode that the socket has when it is bound: there is no moment of a wider one.
-        os.fchmod(listening.fileno(), 0o660)
+        # Linux gives the path the mode that the socket has when it is bound, less the umask: there is no moment of
+        # a wider one, and the umask has no say.
+        os.fchmod(listening.fileno(), _MODE)
         listening.bind(str(path))
+        path.chmod(_MODE)
         listening.listen(128)
     except OSError:
         listening.close()

@@ -255,10 +255,11 @@ async def over_unix(path: Path) -> int:
         return answer.status
 
 
-async def test_a_unix_socket_is_for_owner_and_group_and_is_removed(tmp_path):
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+async def test_a_unix_socket_is_for_owner_and_group_and_is_removed(tmp_path, umask):
     path = tmp_path / "admin.sock"
     instance = Instance(UnixBind(path))
-    before = os.umask(0)
+    before = os.umask(umask)
     try:
         await instance.admin.start()
     finally:
