@@ -99,8 +99,9 @@ class Metrics(Collector):
 
     def attempts(self, provider: str, zone: str, result: Attempt) -> Cell:
         """Tries at one provider that came to one result."""
-        for word in get_args(Attempt):
-            self._attempts.setdefault((provider, zone, word), Cell())
+        if (provider, zone, result) not in self._attempts:
+            for word in get_args(Attempt):
+                self._attempts[provider, zone, word] = Cell()
         return self._attempts[provider, zone, result]
 
     def retries(self, provider: str, zone: str) -> Cell:
