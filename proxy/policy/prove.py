@@ -4,7 +4,6 @@ A guarantee applies wherever it may match. A proof that takes too long counts as
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from proxy.policy.decide import decide
@@ -13,6 +12,7 @@ from proxy.policy.facts import Facts
 from proxy.policy.search import Search
 from proxy.policy.settings import Provider
 from proxy.policy.space import TIME, Exhausted, Space, Steps
+from proxy.policy.words import worded
 
 if TYPE_CHECKING:
     from proxy.policy.policy import Policy
@@ -84,30 +84,3 @@ def _shown(policy: "Policy", place: int, facts: Facts, provider: Provider) -> Co
         raise AssertionError(f"the proof and the decision differ for {worded(facts)}")
     rules = tuple(say.rule for say in decision.says() if provider.name in say.granted)
     return Counterexample(place, facts, provider.name, rules)
-
-
-def worded(facts: Facts) -> str:
-    """The facts in the policy file's words, those that are not known left out."""
-    client = None if facts.client is None else str(facts.client)
-    ech = None if facts.ech is None else str(facts.ech).lower()
-    method = f"{facts.method} (upgrade)" if facts.method and facts.upgrade else facts.method
-    pairs = {
-        "home": facts.home,
-        "country": facts.country,
-        "class": facts.data_class,
-        "host": facts.host,
-        "path": facts.path,
-        "method": method,
-        "listener": facts.listener,
-        "client": client,
-        "source": facts.source,
-        "actor": facts.actor,
-        "ech": ech,
-        "time": moment(facts.time),
-    }
-    return ", ".join(f"{key} {value}" for key, value in pairs.items() if value is not None)
-
-
-def moment(time: float) -> str:
-    """A time as a policy file would write it, in UTC."""
-    return datetime.fromtimestamp(time, UTC).isoformat().replace("+00:00", "Z")
