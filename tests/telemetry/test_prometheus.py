@@ -9,14 +9,16 @@ import threading
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import uvloop
 import yaml
 
 from proxy.admin import AdminServer, Readiness, Status
+from proxy.policy.decision import Reason
 from proxy.policy.settings import TcpBind
-from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.metrics import UNAVAILABLE, Attempt, Metrics, Reload
 from proxy.telemetry.record import line, static_part
 from tests.peers.process import program
 from tests.peers.prometheus import Prometheus, prometheus
@@ -186,6 +188,13 @@ def test_the_documentation_lists_every_family_with_its_labels():
             made.setdefault(name, set()).update(sample.labels.keys() - {"le"})
 
     assert documented == {name: labels for name, labels in made.items() if name.startswith("domicile_")}
+
+
+def test_the_documentation_explains_every_word_of_a_label():
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    words = {*get_args(Attempt), *get_args(Reload), *get_args(Reason), UNAVAILABLE, "none", "to_provider", "to_client"}
+
+    assert {word for word in words if f"`{word}`" not in text} == set()
 
 
 def test_the_access_logs_documentation_is_the_record():
