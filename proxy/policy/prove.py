@@ -25,18 +25,20 @@ STEPS = 100_000
 class Counterexample:
     """Facts that reach a provider which the guarantee of this place excludes; `decide` permits it for them.
 
-    rules: the names of the rules that granted it.
+    rules: the names of the rules that granted it. tested: the keys that the policy tests; the facts' other values
+    are any.
     """
 
     guarantee: int
     facts: Facts
     provider: str
     rules: tuple[str, ...]
+    tested: frozenset[str]
 
     def words(self) -> str:
         """One sentence for people."""
         laws = ", ".join(self.rules)
-        return f"broken: provider {self.provider} is reached by {worded(self.facts)}; let by {laws}"
+        return f"broken: provider {self.provider} is reached by {worded(self.facts, self.tested)}; let by {laws}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +73,16 @@ def _broken(search: Search, place: int) -> Counterexample | Unproved | None:
             if guarantee.never is not None:
                 during &= space.fitting(guarantee.never, provider)
             for box in search.reached(place, provider, during, steps) if during else ():
-                return _shown(space.policy, place, space.facts(box), provider)
+                return _shown(space, place, space.facts(box), provider)
     except Exhausted:
         return Unproved(place)
     return None
 
 
-def _shown(policy: "Policy", place: int, facts: Facts, provider: Provider) -> Counterexample:
-    decision = decide(policy, facts)
+def _shown(space: Space, place: int, facts: Facts, provider: Provider) -> Counterexample:
+    decision = decide(space.policy, facts)
     # The search and `decide` are two readings of one text: where they differ, no proof is worth anything.
     if not isinstance(decision, Permit) or not decision.covers(provider):
-        raise AssertionError(f"the proof and the decision differ for {worded(facts)}")
+        raise AssertionError(f"the proof and the decision differ for {facts}")
     rules = tuple(say.rule for say in decision.says() if provider.name in say.granted)
-    return Counterexample(place, facts, provider.name, rules)
+    return Counterexample(place, facts, provider.name, rules, frozenset(space.matcher.tests))

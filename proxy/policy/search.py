@@ -83,6 +83,13 @@ class Search:
             return (*box[:_HOME], box[_HOME] & ~self._unknown, *box[_HOME + 1 :])
         return box
 
+    def touching(self, box: Box) -> int:
+        """The rules whose `when` may match somewhere in the box, the class and the date aside."""
+        may = self._rules
+        for axis in range(TIME):
+            may &= self._slice(axis, box[axis]).may
+        return may
+
     def _reached(self, base: Box, rule: int, of: tuple[int, int], sayings: _Sayings, steps: Steps) -> Iterator[Box]:
         space = self.space
         when, unless = of

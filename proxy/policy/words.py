@@ -1,16 +1,17 @@
 """Facts and times in the policy file's words."""
 
+from collections.abc import Container
 from datetime import UTC, datetime
 
 from proxy.policy.facts import Facts
 
 
-def worded(facts: Facts) -> str:
-    """The facts as `key value` pairs, those that are not known left out."""
+def worded(facts: Facts, keys: Container[str]) -> str:
+    """The home, the time and, of the facts that are known, those that `keys` names (as Condition does), as pairs."""
     pairs = {
         "home": facts.home,
         "country": facts.country,
-        "class": facts.data_class,
+        "data_class": facts.data_class,
         "host": facts.host,
         "path": facts.path,
         "method": f"{facts.method} (upgrade)" if facts.method and facts.upgrade else facts.method,
@@ -21,7 +22,10 @@ def worded(facts: Facts) -> str:
         "ech": None if facts.ech is None else str(facts.ech).lower(),
         "time": moment(facts.time),
     }
-    return ", ".join(f"{key} {value}" for key, value in pairs.items() if value is not None)
+    shown = (
+        (key, value) for key, value in pairs.items() if value is not None and (key in ("home", "time") or key in keys)
+    )
+    return ", ".join(f"{'class' if key == 'data_class' else key} {value}" for key, value in shown)
 
 
 def moment(time: float) -> str:

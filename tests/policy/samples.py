@@ -1,5 +1,6 @@
 """Small policies for tests: everything that a test does not care about has a value here."""
 
+from dataclasses import fields
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -106,3 +107,9 @@ def provider(*names, **dates):
 
 
 ANY = (Term(),)
+
+
+def the_same(policy, **changes):
+    """The policy with these changes, compiled anew."""
+    values = {field.name: getattr(policy, field.name) for field in fields(Policy)}
+    return Policy(**(values | changes))

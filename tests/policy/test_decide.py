@@ -1,6 +1,6 @@
 """The fast decision against the reference, and the laws that hold whatever the policy."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,20 +8,13 @@ from hypothesis import strategies as st
 from proxy.policy.decide import decide, looks_at_path, next_change, stated_home
 from proxy.policy.decision import Denial, Permit
 from proxy.policy.facts import UNKNOWN, Facts
-from proxy.policy.policy import Policy
 from proxy.policy.routes import preferred
 from proxy.policy.rules import Condition, DataClass, Route, Rule, StatedHome
 from proxy.policy.settings import Subject
 from tests.policy import reference, strategies
-from tests.policy.samples import ANY, a_policy, provider, when, zone
+from tests.policy.samples import ANY, a_policy, provider, the_same, when, zone
 
 MANY = settings(max_examples=150, deadline=None)
-
-
-def the_same(policy, **changes):
-    """A policy with these changes, compiled anew."""
-    values = {field.name: getattr(policy, field.name) for field in fields(Policy)}
-    return Policy(**(values | changes))
 
 
 def outcome(policy, facts):

@@ -1,89 +1,18 @@
 """The prover against brute force, and against the model case."""
 
-from dataclasses import replace
-from itertools import product
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.decide import a_policy as a_large_policy
+from proxy.policy import prove
 from proxy.policy.decide import decide
 from proxy.policy.decision import Permit
-from proxy.policy.facts import UNKNOWN, Facts
-from proxy.policy.prove import Unproved, broken_guarantees
-from proxy.policy.rules import Condition, Rule
-from tests.policy import reference, strategies
-from tests.policy.samples import ANY
-
-PLAIN = {
-    "country": ("DE",),
-    "host": ("other",),
-    "path": ("/zzz",),
-    "method": ("GET",),
-    "upgrade": (False,),
-    "listener": ("edge",),
-    "client": (None,),
-    "source": ("jwt",),
-    "actor": ("subject",),
-    "ech": (False,),
-}
-EXTRA = {"method": ("OTHER",), "source": ("stated", "directory"), "path": ("/p/q/r/s",), "host": ("y.x.a.example",)}
-# Values that a connection over http can bring, for the keys that a policy tests.
-LIVE = {
-    key: (*(v for v in values if v is not None or key == "client"), *EXTRA.get(key, ()))
-    for key, values in strategies.WORLD.items()
-    if key not in ("time", "data_class")
-}
-
-
-def all_facts(keys, now):
-    keys = [*keys, *(["upgrade"] if "method" in keys else [])]
-    axes = PLAIN | {key: LIVE[key] for key in keys if key in LIVE} | {"home": LIVE["home"]}
-    times = [now, *(date for date in strategies.DATES if date > now)]
-    for values in product(times, *axes.values()):
-        yield Facts(values[0], **dict(zip(axes, values[1:], strict=True)))
-
-
-def violates(guarantee, provider, time):
-    if guarantee.only is not None and not reference.fits(guarantee.only, provider, time):
-        return True
-    return guarantee.never is not None and reference.fits(guarantee.never, provider, time)
-
-
-def applies(policy, guarantee, facts):
-    return reference.maybe(guarantee, facts, reference.classes_of(policy, facts))
-
-
-def broken_by_brute_force(policy, keys, now):
-    broken = set()
-    for facts in all_facts(keys, now):
-        decision = decide(policy, facts)
-        if isinstance(decision, Permit):
-            broken |= {
-                place
-                for place, guarantee in enumerate(policy.guarantees)
-                if place not in broken
-                and any(violates(guarantee, p, facts.time) for p in decision.providers)
-                and applies(policy, guarantee, facts)
-            }
-        if len(broken) == len(policy.guarantees):
-            break
-    return broken
-
-
-KEYS = ("country", "host", "path", "method", "listener", "client", "source", "actor", "data_class")
-
-
-@st.composite
-def guarded(draw):
-    keys = tuple(draw(st.lists(st.sampled_from(KEYS), min_size=1, max_size=2, unique=True)))
-    tested = ("home", *keys)
-    # Something is granted to most, so that guarantees have something to hold back.
-    many = st.lists(strategies.guarantees(tested), min_size=1, max_size=3).map(tuple)
-    policy = draw(strategies.policies(tested, most=5, guarantees=many))
-    if draw(st.booleans()):
-        grant = Rule("all", Condition(home=frozenset({"cn", "eu", "rest", UNKNOWN})), allow=ANY)
-        policy = replace(policy, rules=(*policy.rules, grant))
-    return ("ech", *keys), policy
+from proxy.policy.facts import UNKNOWN
+from proxy.policy.prove import Counterexample, Unproved, broken_guarantees
+from proxy.policy.rules import Condition, Guarantee, Rule
+from tests.policy.brute_force import applies, broken_by_brute_force, guarded, violates
+from tests.policy.samples import ANY, a_listener, operator, provider, term, the_same, when, zone
+from tests.policy.truth_table import MODEL, at
 
 
 @settings(max_examples=150, deadline=None)
@@ -103,3 +32,94 @@ def test_it_finds_a_counterexample_exactly_where_there_is_one(drawn, now):
         assert set(each.rules) <= set(decision.rules)
         assert each.provider in each.words()
     assert {each.guarantee for each in found} == broken_by_brute_force(policy, keys, now)
+
+
+NOW = at("2026-06-01T00:00:00Z")
+TELECOM_ONLY = Guarantee(when(home="cn-mainland"), only=(term(zones=["cn-mainland"], operators=["China Telecom"]),))
+NOBODY_ELSE = Guarantee(Condition(), when(home="cn-mainland"), never=operator("China Telecom"))
+GUARDED = the_same(MODEL, guarantees=(TELECOM_ONLY, NOBODY_ELSE), listeners=(a_listener("edge"),))
+
+
+def with_rules(*more):
+    return the_same(GUARDED, rules=(*GUARDED.rules, *more))
+
+
+def test_the_model_case_is_proved():
+    assert broken_guarantees(GUARDED, NOW) == ()
+
+
+def test_a_rule_that_lets_the_telecom_have_others_is_shown():
+    (found,) = broken_guarantees(with_rules(Rule("tourists", when(home=UNKNOWN, country="CN"), allow=ANY)), NOW)
+    assert (found.guarantee, found.rules) == (1, ("tourists",))
+    assert (found.facts.home, found.facts.country) == (UNKNOWN, "CN")
+    assert found.provider in ("china-telecom", "ct-candidate")
+    assert found.words() == (
+        f"broken: provider {found.provider} is reached by home unknown, country CN, path {found.facts.path}, "
+        f"method {found.facts.method}, actor subject, time 2026-06-01T00:00:00Z; let by tourists"
+    )
+
+
+def test_a_break_at_a_date_to_come_is_a_break():
+    tourists = Rule("tourists", when(home=UNKNOWN), allow=ANY, from_=at("2040-01-01T00:00:00Z"))
+    (found,) = broken_guarantees(with_rules(tourists), NOW)
+    assert found.facts.time == at("2040-01-01T00:00:00Z")
+    ended = Rule("tourists", when(home=UNKNOWN), allow=ANY, until=NOW)
+    assert broken_guarantees(with_rules(ended), NOW) == ()
+    lasting = Rule("tourists", when(home=UNKNOWN), allow=ANY, until=NOW + 1)
+    assert len(broken_guarantees(with_rules(lasting), NOW)) == 1
+
+
+def test_a_guarantees_own_date_counts():
+    from_later = Guarantee(when(home="eu"), never=zone("elsewhere", from_=at("2031-12-27T00:00:00Z")))
+    assert broken_guarantees(the_same(GUARDED, guarantees=(from_later,)), NOW) == ()
+    too_early = Guarantee(when(home="eu"), never=zone("elsewhere", from_=at("2031-12-26T00:00:00Z")))
+    (found,) = broken_guarantees(the_same(GUARDED, guarantees=(too_early,)), NOW)
+    assert found.facts.time == at("2031-12-26T00:00:00Z")
+
+
+def test_facts_that_a_connection_lacks_are_part_of_the_proof():
+    never = Guarantee(when(home="elsewhere", client="10.0.0.0/8"), never=provider("own-cloud"))
+    # The rule narrows for what may come from the network, and so for a Unix socket too: proved.
+    kept = Rule("kept", when(client="10.0.0.0/8"), forbid=provider("own-cloud"))
+    assert broken_guarantees(the_same(with_rules(kept), guarantees=(never,)), NOW) == ()
+    # One network less, and it is not.
+    narrower = Rule("kept", when(client=["10.0.0.0/9", "10.128.0.0/10"]), forbid=provider("own-cloud"))
+    (found,) = broken_guarantees(the_same(with_rules(narrower), guarantees=(never,)), NOW)
+    assert str(found.facts.client) == "10.192.0.0"
+
+
+def test_laws_that_only_together_keep_a_guarantee_are_seen_together():
+    by_country = [Rule(f"r{c}", when(country=c), only=zone("eu")) for c in ("EEA", "CN", "unknown")]
+    reads = Rule("reads", when(method="read"), only=zone("eu"))
+    writes = Rule("writes", when(method="write"), unless=when(actor="support"), only=zone("eu"))
+    at_home = Guarantee(when(home="eu"), only=zone("eu"))
+    policy = the_same(with_rules(reads, writes), guarantees=(at_home,))
+    (found,) = broken_guarantees(policy, NOW)
+    assert found.facts.actor == "support"
+    assert broken_guarantees(the_same(with_rules(*by_country), guarantees=(at_home,)), NOW)
+    staff = Rule("staff", when(actor="support"), only=zone("eu"))
+    assert broken_guarantees(the_same(with_rules(reads, writes, staff), guarantees=(at_home,)), NOW) == ()
+
+
+def test_a_policy_without_listeners_is_proved_for_http():
+    assert broken_guarantees(the_same(GUARDED, listeners=()), NOW) == ()
+
+
+def test_a_proof_that_takes_too_long_counts_as_broken(monkeypatch):
+    monkeypatch.setattr(prove, "STEPS", 1)
+    reads = Rule("reads", when(method="read"), only=zone("eu"))
+    writes = Rule("writes", when(method="write"), only=zone("eu"))
+    policy = the_same(with_rules(reads, writes), guarantees=(Guarantee(when(home="eu"), only=zone("eu")),))
+    (found,) = broken_guarantees(policy, NOW)
+    assert isinstance(found, Unproved)
+    assert "not proved" in found.words()
+
+
+def test_a_thousand_rules_are_proved_and_refuted():
+    holds = Guarantee(when(home="cn"), only=zone("cn"))
+    fails = Guarantee(when(home="eu", path="/t/4/*"), never=provider("p4"))
+    large = the_same(a_large_policy(1000), guarantees=(holds, fails))
+    (found,) = broken_guarantees(large, 0.0)
+    assert isinstance(found, Counterexample)
+    assert found.guarantee == 1
+    assert isinstance(decide(large, found.facts), Permit)
