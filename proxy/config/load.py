@@ -42,7 +42,8 @@ def load(path: Path, environ: Mapping[str, str], now: float) -> Loaded:
     ]
     if broken:
         raise PolicyRefused(in_order(broken))
-    return Loaded(policy, in_order([*aged(document, policy, now)]))
+    notes = [*aged(document, policy, now)]
+    return Loaded(policy, in_order(notes))
 
 
 def _read(path: Path) -> bytes:
