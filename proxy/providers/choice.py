@@ -51,12 +51,21 @@ def order(preferred: "Preferred", fleet: Fleet[C], key: bytes, now: float) -> Se
 
 def by_weight(states: Sequence[ProviderState[C]], weights: Sequence[float], key: bytes) -> Iterable[ProviderState[C]]:
     """The states in the order of this key."""
-    scores = []
-    for state, weight in zip(states, weights, strict=True):
-        drawn = int.from_bytes(blake2b(key, digest_size=8, person=state.person).digest(), "little")
+    key_bits = int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
+    ranked = [
         # 52 bits, so that the half keeps the number off 0 and 1 exactly: its logarithm is finite and negative.
-        scores.append(-weight / math.log(((drawn >> 12) + 0.5) / 2**52))
-    return [states[place] for place in sorted(range(len(states)), key=lambda place: -scores[place])]
+        (weight / math.log(((_mixed(key_bits ^ state.seed) >> 12) + 0.5) / 2**52), place)
+        for place, (state, weight) in enumerate(zip(states, weights, strict=True))
+    ]
+    ranked.sort()
+    return [states[place] for _, place in ranked]
+
+
+def _mixed(number: int) -> int:
+    """Spreads 64 bits: the finaliser of MurmurHash3. A hash function for each provider would cost as much again."""
+    number = ((number ^ number >> 33) * 0xFF51AFD7ED558CCD) & 0xFFFFFFFFFFFFFFFF
+    number = ((number ^ number >> 33) * 0xC4CEB9FE1A85EC53) & 0xFFFFFFFFFFFFFFFF
+    return number ^ number >> 33
 
 
 def _fastest(rest: Sequence[Provider], fleet: Fleet[C], now: float) -> Sequence[ProviderState[C]]:

@@ -12,6 +12,7 @@ All of it within the provider's `connect` time. Whatever ends it early, cancella
 import asyncio
 import errno
 import hashlib
+import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -37,6 +38,8 @@ _SHUTDOWN = 5.0
 
 # A provider that vanished without a FIN is noticed after 60 + 3 * 10 seconds, also on a quiet tunnel.
 _KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+
+_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 _VERSIONS = {"TLSv1.2": 2, "TLSv1.3": 3}
 
@@ -117,15 +120,16 @@ async def _connect(
             async with asyncio.timeout(share):
                 sock = await _reach(loop, address, endpoint.port)
         except OSError as error:
-            failure = DialFailure(connect_cause(error)[0], provider.name, endpoint.host, connect_cause(error)[1])
+            kind, cause = connect_cause(error)
+            failure = DialFailure(kind, provider.name, endpoint.host, cause)
             continue
         try:
-            peer = ip_address(sock.getpeername()[0])
+            peer = sock.getpeername()[0]
         except OSError:
             sock.close()
             failure = DialFailure("refused", provider.name, endpoint.host, "connection reset")
             continue
-        if admits(provider, endpoint, peer):
+        if peer == str(address) or admits(provider, endpoint, ip_address(peer)):
             return sock
         sock.close()
         failure = DialFailure("outside", provider.name, endpoint.host, "address not allowed")
@@ -134,14 +138,20 @@ async def _connect(
 
 
 async def _reach(loop: asyncio.AbstractEventLoop, address: Address, port: int) -> socket.socket:
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.IPPROTO_TCP)
+    sock = _socket(socket.AF_INET if address.version == 4 else socket.AF_INET6)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEP_ALIVE:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        await loop.sock_connect(sock, (str(address), port))
+        # Not `loop.sock_connect`: uvloop's asks getaddrinfo in a thread even for a literal, so that the dial would cost
+        # twice as much, and wait behind the look-ups of a slow name service.
+        error = sock.connect_ex((str(address), port))
+        if error == errno.EINPROGRESS:
+            await _writable(loop, sock)
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
         if sock.getsockname() == sock.getpeername():
             # Nobody listens, and the kernel chose that very port for our side: TCP met itself (simultaneous open).
             raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
@@ -149,6 +159,24 @@ async def _reach(loop: asyncio.AbstractEventLoop, address: Address, port: int) -
         sock.close()
         raise
     return sock
+
+
+def _socket(family: socket.AddressFamily) -> socket.socket:
+    return socket.socket(family, _STREAM, socket.IPPROTO_TCP)
+
+
+async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(sock, _settle, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(sock)
+
+
+def _settle(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 async def _open(

@@ -130,10 +130,10 @@ class ProviderState(Generic[C]):
         "measured",
         "open",
         "pace",
-        "person",
         "pool",
         "resolver",
         "retired",
+        "seed",
         "turn",
     )
 
@@ -162,8 +162,8 @@ class ProviderState(Generic[C]):
         self.measured = 0.0
         self.asked = float("-inf")
         self.turn = 0
-        # BLAKE2's personalisation, 16 bytes: makes a subject's luck with each provider its own.
-        self.person = hashlib.sha256(definition.name.encode()).digest()[:16]
+        # Makes a subject's luck with each provider its own.
+        self.seed = int.from_bytes(hashlib.sha256(definition.name.encode()).digest()[:8], "little")
 
     def __repr__(self) -> str:
         return f"ProviderState({self.definition.name!r}, open={self.open})"

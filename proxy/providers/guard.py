@@ -10,6 +10,7 @@
 An IPv6 address that carries an IPv4 address is judged as the IPv4 address that it reaches.
 """
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from proxy.policy.facts import Address
@@ -45,6 +46,7 @@ _TAIL_IS_IPV4 = tuple(IPv6Network(text) for text in ("::/96", "::ffff:0:0:0/96",
 _SIX_TO_FOUR = IPv6Network("2002::/16")
 
 
+@lru_cache(maxsize=1024)  # hosts of endpoints, asked for at every dial
 def literal(host: str) -> Address | None:
     """The address that an endpoint's host is; None when it is a name."""
     try:

@@ -3,13 +3,15 @@
 import asyncio
 import dataclasses
 import socket
-from ipaddress import ip_address
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from proxy.policy.settings import Endpoint, ProviderTimeouts
+from proxy.providers import dial as dial_module
 from proxy.providers.contexts import provider_context
-from proxy.providers.dial import _reach, dial
+from proxy.providers.dial import dial
 from proxy.providers.failure import CAUSES, DialFailure, DialMisuse
 from proxy.providers.resolve import Resolver
 from tests.providers.peers import (
@@ -149,19 +151,40 @@ async def test_a_name_that_is_not_found():
     assert await failing(a_place("nowhere.example", 1), names()) == ("name", "name not found")
 
 
-async def test_a_port_that_meets_itself_is_nobody():
+async def test_a_port_that_meets_itself_is_nobody(monkeypatch):
     """Connecting from a port to the same port succeeds though nobody listens (simultaneous open)."""
+    ports = []
+    for _ in range(2):
+        with refusing_port() as port:
+            ports.append(port)
 
-    class SamePort:
-        async def sock_connect(self, sock, address):
-            sock.bind(address)
-            sock.setblocking(True)
-            sock.connect(address)
+    def bound(family):
+        sock = socket.socket(family)
+        sock.bind(("127.0.0.1", ports.pop()))  # as the kernel does when it chooses that one of the ephemeral ports
+        sock.setblocking(False)
+        return sock
 
-    with refusing_port() as port:
-        pass
-    with pytest.raises(ConnectionRefusedError, match="itself"):
-        await _reach(SamePort(), ip_address("127.0.0.1"), port)
+    port = ports[-1]
+    with bound(socket.AF_INET) as sock:
+        sock.setblocking(True)
+        sock.connect(("127.0.0.1", port))
+        assert sock.getsockname() == sock.getpeername()
+    port = ports[-1]
+    monkeypatch.setattr(dial_module, "_socket", bound)
+    assert await failing(a_place("127.0.0.1", port)) == ("refused", "connection refused")
+
+
+async def test_a_dial_does_not_wait_behind_a_slow_name_service():
+    """No thread of the loop is needed once the address is known: with all of them busy it still connects."""
+    busy = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    stuck = loop.run_in_executor(None, busy.wait)
+    async with listening() as provider:
+        transport, caller = await reach(a_place("127.0.0.1", provider.port))
+        await hang_up(transport, caller)
+    busy.set()
+    await stuck
 
 
 async def test_cancelled_while_connecting():

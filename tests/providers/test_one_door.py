@@ -50,4 +50,4 @@ def test_only_the_dial_opens_connections():
         for path in ROOT.rglob("*.py")
         if any(mentions(path.read_text()))
     }
-    assert found == {"providers/dial.py": Counter(sock_connect=1, create_connection=1, start_tls=1)}
+    assert found == {"providers/dial.py": Counter(connect_ex=1, create_connection=1, start_tls=1)}
