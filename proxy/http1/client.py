@@ -65,7 +65,9 @@ class ClientConnection(asyncio.Protocol):
         self.writable = True
         self.served = 0
         self._take: Callable[[bytes], None] = self._read
+        # What waits its turn is _buffer[_at:].
         self._buffer = b""
+        self._at = 0
         self._holds = 0
         self._unsent = 0
         self._serving = False
@@ -85,7 +87,11 @@ class ClientConnection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Between two requests, with nothing of the next."""
-        return self.exchange is None and not self._buffer
+        return self.exchange is None and not self._waiting
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._buffer) - self._at
 
     # asyncio.Protocol
 
@@ -131,7 +137,7 @@ class ClientConnection(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.client_resumed()
         else:
-            self._next()
+            self._serve_waiting()
 
     # What an exchange does with it
 
@@ -142,16 +148,28 @@ class ClientConnection(asyncio.Protocol):
     def keep(self, data: bytes) -> None:
         """Bytes behind the request that is being answered wait their turn; too many stop the reading."""
         self._take = self.keep
-        self._buffer += data
-        limits = self.plane.limits
-        if len(self._buffer) > limits.head or self._buffer.count(b"\r\n\r\n") >= limits.pipelined:
-            self._hold(_PIPELINED)
+        self._put(data)
+        self._bound()
 
     def kept(self) -> bytes:
-        """Take what waited, for a tunnel that begins."""
-        data, self._buffer = self._buffer, b""
-        self._unhold(_PIPELINED)
+        """Take what waits: it belongs to the request in hand."""
+        data = self._buffer[self._at :]
+        self._buffer = b""
+        self._at = 0
         return data
+
+    def _put(self, data: bytes) -> None:
+        self._buffer = self._buffer[self._at :] + data if self._waiting else data
+        self._at = 0
+
+    def _bound(self) -> None:
+        """Read on only while few enough requests wait."""
+        limits = self.plane.limits
+        waiting = self._waiting
+        if waiting and (waiting > limits.head or self._buffer.count(b"\r\n\r\n", self._at) >= limits.pipelined):
+            self._hold(_PIPELINED)
+        elif self._holds:
+            self._unhold(_PIPELINED)
 
     def hold_for_provider(self) -> None:
         """Stop reading: the provider does not take what was sent, or is not there yet."""
@@ -185,13 +203,13 @@ class ClientConnection(asyncio.Protocol):
         self.exchange = None
         self.served += 1
         if not keep:
-            self._leave(linger or self._buffer != b"")
+            self._leave(linger or self._waiting != 0)
             return
         self._take = self._read
         self.expect(Wait.KEEP_ALIVE, time.monotonic() + self.plane.timeouts.keep_alive)
-        if self._buffer:
+        if self._waiting:
             if not self._serving:
-                self._next()
+                self._serve_waiting()
         elif self._fin:
             self.transport.close()
 
@@ -221,66 +239,58 @@ class ClientConnection(asyncio.Protocol):
     def _stop_reading(self) -> None:
         self._take = _discard
         self._buffer = b""
+        self._at = 0
         self._holds = 0
         self._over = True
 
     # Heads
 
     def _read(self, data: bytes) -> None:
-        if self.exchange is not None:
-            self.keep(data)
-            return
-        if self._buffer:
-            data = self._buffer + data
-            self._buffer = b""
-        self._serving = True
-        while self._serve(data) and self.exchange is None and self._buffer and self.writable:
-            data, self._buffer = self._buffer, b""
-        self._serving = False
-        if self._buffer and not self.writable:
-            self._hold(_PIPELINED)
-
-    def _next(self) -> None:
-        """Go on with what waited."""
-        data, self._buffer = self._buffer, b""
-        self._unhold(_PIPELINED)
-        if data:
-            self._read(data)
-
-    def _serve(self, data: bytes) -> bool:
-        """Begin the exchange whose head starts data, keeping what comes behind; False if there is none yet."""
-        if data.startswith(b"\r\n"):
-            data = data[2:]  # RFC 9112 section 2.2: one empty line before a request
-        end = data.find(b"\r\n\r\n") + 4
-        if end == 3:
-            self._incomplete(data)
-            return False
-        if end > self.plane.limits.head:
-            self._refuse(_too_large(data, self.plane.limits.target))
-            return False
-        self.expect(Wait.NOTHING, inf)
-        if end == len(data):
-            self.plane.begin(self, data, b"")
+        if self.exchange is None and self.writable:
+            self._put(data)
+            self._serve_waiting()
         else:
-            self.plane.begin(self, data[:end], data[end:])
+            self.keep(data)
+
+    def _serve_waiting(self) -> None:
+        """Serve what waits, one request after another, until one takes its time or the client takes no more."""
+        self._take = self._read
+        self._serving = True
+        while self._waiting and self.exchange is None and self.writable and self._serve():
+            pass
+        self._serving = False
+        if self._waiting or self._holds:
+            self._bound()
+
+    def _serve(self) -> bool:
+        """Begin the exchange whose head comes next; False if there is none yet, or never will be."""
+        buffer, at = self._buffer, self._at
+        if buffer.startswith(b"\r\n", at):
+            at += 2  # RFC 9112 section 2.2: an empty line before a request
+        end = buffer.find(b"\r\n\r\n", at) + 4
+        if end == 3:
+            self._at = at
+            self._incomplete()
+            return False
+        if end - at > self.plane.limits.head:
+            self._refuse(_too_large(buffer[at:end], self.plane.limits.target))
+            return False
+        self._at = end
+        self.expect(Wait.NOTHING, inf)
+        self.plane.begin(self, buffer if end - at == len(buffer) else buffer[at:end])
         return not self._over
 
-    def _incomplete(self, data: bytes) -> None:
-        limits = self.plane.limits
-        if not data:
-            return
-        if len(data) > limits.head:
-            self._refuse(_too_large(data, limits.target))
-        elif not b"A" <= data[:1] <= b"Z" or data.count(b"\n") != data.count(b"\r\n") or b"\0" in data:
+    def _incomplete(self) -> None:
+        limits, head = self.plane.limits, self._buffer[self._at :]
+        if len(head) > limits.head:
+            self._refuse(_too_large(head, limits.target))
+        elif head and (not b"A" <= head[:1] <= b"Z" or head.count(b"\n") != head.count(b"\r\n") or b"\0" in head):
             # It can become no head that is accepted; waiting for the rest would only cost time.
             self._refuse(Refusal(400, "head-malformed"))
-        else:
-            if self.wait is not Wait.HEAD:
-                self.expect(Wait.HEAD, time.monotonic() + self.plane.timeouts.head)
-            self._buffer = data
+        elif head and self.wait is not Wait.HEAD:
+            self.expect(Wait.HEAD, time.monotonic() + self.plane.timeouts.head)
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._buffer = b""
         self.plane.refuse(self, refusal)
 
     # Deadlines, asked by the sweep

@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PROPFIND", "SEARCH", "REPORT"})
 """Methods that may be sent a second time (RFC 9110 section 9.2.2, and the safe ones of WebDAV)."""
 
-CLIENT_LEFT: Final = 499
-"""The status that is recorded when the client left before its answer; nobody is sent it."""
-
 RETRY_AFTER: Final = b"Retry-After: 5"
 
 _INVALID_TOKEN: Final = b'WWW-Authenticate: Bearer error="invalid_token"'
@@ -123,25 +120,20 @@ class Exchange:
         self.to_client = 0
         self.withdrawn_at = inf
 
-    def begin(self, rest: bytes) -> None:
-        """Do what the plan says. rest: what came behind the head."""
+    def begin(self) -> None:
+        """Do what the plan says."""
         verdict, head = self._plan.verdict, self._plan.head
         if isinstance(verdict, Permit) and head is not None and self._plan.preferred is not None:
-            if head.has_body:
-                if not self._begin_upload(head.length, rest):
-                    return
-            elif rest or head.upgrade is not None:
-                self._client.keep(rest)
+            if head.has_body and not self._begin_upload(head.length):
+                return
             self._choices = iter(order(self._plan.preferred, self._planner.line.fleet, self._plan.key, self._started))
             self._try_next(verdict)
         elif isinstance(verdict, Denial):
             self._plane.metrics.denials(self._client.arrival.listener.name, verdict.reason).count += 1
             extra = () if verdict.authority is None else (blocked_by(verdict.authority),)
-            self._answer(451, verdict.reason, rest, extra)
+            self._answer(451, verdict.reason, extra)
         elif isinstance(verdict, Unproven):
-            self._answer(
-                verdict.status, verdict.cause, rest, (_INVALID_TOKEN if verdict.status == 401 else RETRY_AFTER,)
-            )
+            self._answer(verdict.status, verdict.cause, (_INVALID_TOKEN if verdict.status == 401 else RETRY_AFTER,))
         elif isinstance(verdict, Refusal):
             # Not read any further: where a next request would begin is not known.
             self._say(verdict.status, verdict.cause, (_ALLOW,) if verdict.status == 405 else ())
@@ -153,7 +145,7 @@ class Exchange:
         """Whether the client still owes a part of its request."""
         return self._upload is not None and not self._upload.done
 
-    def _begin_upload(self, length: int | None, rest: bytes) -> bool:
+    def _begin_upload(self, length: int | None) -> bool:
         """Take up the request's body; False if it was refused at once."""
         limit = self._plane.limits.body
         if limit is not None and length is not None and length > limit:
@@ -161,8 +153,9 @@ class Exchange:
             return False
         self._upload = Upload(length, limit)
         self._client.feed_exchange(self.from_client)
-        if rest:
-            self.from_client(rest)
+        came = self._client.kept()
+        if came:
+            self.from_client(came)
         return not self._over
 
     def from_client(self, data: bytes) -> None:
@@ -401,7 +394,6 @@ class Exchange:
     def client_left(self) -> None:
         """The client's connection is gone; so is this request."""
         self._stop_provider()
-        self._status = self._status or CLIENT_LEFT
         self.record(time.monotonic(), "client-left")
 
     def overdue(self, now: float, wait: Wait) -> None:
@@ -461,12 +453,10 @@ class Exchange:
         if provider is not None:
             provider.abort()
 
-    def _answer(self, status: int, reason: str, rest: bytes, extra: tuple[bytes, ...]) -> None:
+    def _answer(self, status: int, reason: str, extra: tuple[bytes, ...]) -> None:
         """An answer of our own to a request that was well formed; the connection stays if it has no body."""
         head = self._plan.head
         self._keep = head is not None and head.keep_alive and not head.has_body and not self._plane.draining
-        if self._keep and rest:
-            self._client.keep(rest)
         self._say(status, reason, extra)
 
     def _fail(self, status: int, cause: str, extra: tuple[bytes, ...] = ()) -> None:

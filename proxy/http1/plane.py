@@ -105,18 +105,18 @@ class HttpPlane:
         if not self._connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
-    def begin(self, client: ClientConnection, head: bytes, rest: bytes) -> None:
-        """A whole head has come, and perhaps something behind it."""
+    def begin(self, client: ClientConnection, head: bytes) -> None:
+        """A whole head has come."""
         wall = time.time()
         planner = self._planner
         plan = planner.plan(client.arrival, head, wall)
         client.exchange = exchange = Exchange(self, client, planner, plan, wall)
-        exchange.begin(rest)
+        exchange.begin()
 
     def refuse(self, client: ClientConnection, refusal: Refusal) -> None:
         """What came will not become a head that is accepted."""
         client.exchange = exchange = Exchange(self, client, self._planner, self._planner.refused(refusal), time.time())
-        exchange.begin(b"")
+        exchange.begin()
 
     def provider_connection(self, place: EndpointState[ProviderConnection]) -> ProviderConnection:
         """The protocol for a new connection to an endpoint."""

@@ -55,8 +55,8 @@ class TunnelEnd(Owner, Protocol):
     def tunnelled(self, data: bytes) -> None:
         """Bytes for the client."""
 
-    def provider_half_closed(self) -> None:
-        """The provider will send no more."""
+    def provider_half_closed(self) -> bool:
+        """The provider will send no more; whether its connection stays open for the other way."""
 
 
 class ResponseHeads:
@@ -187,8 +187,7 @@ class ProviderConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         if self._tunnel is not None:
-            self._tunnel.provider_half_closed()
-            return self.transport.can_write_eof()
+            return self._tunnel.provider_half_closed()
         if self._receiver is not None and isinstance(self._body, UntilCloseBody):
             self._body.finish()
             self._receiver.more(b"", True)

@@ -26,6 +26,8 @@ class Tunnel:
         self._client = client
         self._provider = provider
         self._idle = idle
+        self._client_ended = False
+        self._provider_ended = False
         self._renew()
 
     def from_client(self, data: bytes) -> None:
@@ -41,14 +43,20 @@ class Tunnel:
 
     def client_half_closed(self) -> bool:
         """The client will send no more; whether its connection stays open for the other way."""
-        if not self._provider.transport.can_write_eof():
+        self._client_ended = True
+        if self._provider_ended or not self._provider.transport.can_write_eof():
+            self._finish()
             return False
         self._provider.transport.write_eof()
         return self._client.transport.can_write_eof()
 
-    def provider_half_closed(self) -> None:
-        if self._client.transport.can_write_eof():
-            self._client.transport.write_eof()
+    def provider_half_closed(self) -> bool:
+        self._provider_ended = True
+        if self._client_ended or not self._client.transport.can_write_eof():
+            self._finish()
+            return False
+        self._client.transport.write_eof()
+        return self._provider.transport.can_write_eof()
 
     def provider_paused(self) -> None:
         self._client.hold_for_provider()
@@ -65,13 +73,18 @@ class Tunnel:
         self._provider.resume()
 
     def provider_broke(self, cause: str) -> None:
-        self._exchange.record(time.monotonic(), None)
-        self._client.finished(keep=False, linger=True)
+        self._finish()
 
     def client_left(self) -> None:
         """The client's connection is gone. What it sent last still goes on."""
         self._provider.close(self._idle)
         self._exchange.record(time.monotonic(), None)
+
+    def _finish(self) -> None:
+        """Nothing more comes from either side; what came last still goes on."""
+        self._provider.close(self._idle)
+        self._exchange.record(time.monotonic(), None)
+        self._client.finished(keep=False, linger=not self._client_ended)
 
     def overdue(self, now: float, wait: Wait) -> None:
         """Nothing moved for the idle time."""
