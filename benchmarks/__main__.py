@@ -34,7 +34,8 @@ def main() -> int:
     rounds, seconds = (1, 1) if options.quick else (options.rounds, options.seconds)
     console = Console()
     # Stopping is the same by keyboard and by a supervisor: every block is left, every process ends.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="domicile-benchmark-") as folder:
             progress = Console(stderr=True, highlight=False)
