@@ -1,9 +1,10 @@
-"""How a permitted request reaches its provider, and how nothing else does.
+"""Floor 1: how a permitted request reaches its provider, and how nothing else does.
 
 fleet     the run-time state of all providers of one policy; a ProviderState each, an EndpointState an endpoint
 choice    which endpoints to try, and in what order, among what a permit and a route leave
 pool      idle connections, kept by what they may be used for; decides, never closes
 dial      the one function that opens provider sockets; takes a permit
+gate      stands on a new connection until it is verified
 guard     which addresses a provider may be dialled at
 resolve   names to addresses, off the loop, remembered for a bounded time
 contexts  how a provider's certificate is verified, and what we show it

@@ -104,24 +104,34 @@ def _reason(error: OSError) -> str:
     return (error.strerror or "cannot be read").lower()
 
 
-def fingerprint(provider: Provider) -> bytes:
+def fingerprint(provider: Provider, read: dict[Path, bytes] | None = None) -> bytes:
     """Changes when the contents of any file do that the provider's context is made of. Unreadable ones count too.
 
     Taken before the context is made: a file that changes in between is then seen as changed by the next load.
+    read: digests of files already read in this load, added to.
     """
+    read = {} if read is None else read
     tls = provider.tls
+    authorities = tls.ca
+    if authorities is None and (system := ssl.get_default_verify_paths().cafile) is not None:
+        authorities = Path(system)
     digest = hashlib.sha256()
-    paths: list[Path | None] = [tls.ca, tls.client_certificate, tls.client_key]
-    if tls.ca is None:
-        system = ssl.get_default_verify_paths().cafile
-        paths[0] = None if system is None else Path(system)
-    for path in paths:
-        try:
-            content = b"" if path is None else path.read_bytes()
-        except OSError as error:
-            content = f"unreadable {error.errno}".encode()
-        digest.update(hashlib.sha256(content).digest())
+    for path in (authorities, tls.client_certificate, tls.client_key):
+        if path is None:
+            digest.update(b"-")
+            continue
+        if path not in read:
+            read[path] = _digest(path)
+        digest.update(read[path])
     return digest.digest()
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        content = f"unreadable: {error.errno}".encode()
+    return hashlib.sha256(content).digest()
 
 
 def client_certificate_expiry(provider: Provider) -> float | None:

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from proxy.policy.decision import Permit
@@ -31,7 +32,7 @@ DOWN = 5.0
 """For how long an endpoint is not tried after it could not be reached."""
 
 IDLE_PER_ENDPOINT = 256
-"""How many idle connections one endpoint may keep; each holds a descriptor and some 100 KiB of TLS."""
+"""How many idle connections one endpoint may keep; each holds a descriptor and, under TLS, its buffers."""
 
 REMEASURE = 60.0
 """A first-byte latency older than this is no longer believed, and the provider tried again."""
@@ -215,7 +216,8 @@ class Fleet(Generic[C]):
         """The fleet of a new policy, and the states it leaves behind, which the caller retires once it is in force.
 
         States whose definition and files are unchanged carry over with pools and marks. Raises UnusableFiles;
-        then, and until something is retired, this fleet serves on.
+        then, and until something is retired, this fleet serves on. It reads files, and the system's authorities take
+        some 40 ms to read, once: call it in a thread where a loop must not wait.
         """
         fleet = self._made(policy, self.resolver, self.states)
         return fleet, [state for name, state in self.states.items() if fleet.states.get(name) is not state]
@@ -228,24 +230,40 @@ class Fleet(Generic[C]):
     def _made(cls, policy: Policy, resolver: Resolver, old: Mapping[str, ProviderState[C]]) -> "Fleet[C]":
         states: dict[str, ProviderState[C]] = {}
         faults: list[UnusableFile] = []
+        read: dict[Path, bytes] = {}
+        contexts = {
+            _context_key(state.definition, state.fingerprint): state.context
+            for state in old.values()
+            if state.context is not None
+        }
         for provider in policy.providers:
-            files = fingerprint(provider)
+            files = fingerprint(provider, read)
             known = old.get(provider.name)
             if known is not None and known.definition == provider and known.fingerprint == files:
                 # Equal, so nobody can tell; but new permits hold this one, and `covers` is quickest on the same object.
                 known.definition = provider
                 states[provider.name] = known
                 continue
+            key = _context_key(provider, files)
             try:
-                context = provider_context(provider)
+                context = contexts.get(key) or provider_context(provider)
                 expiry = client_certificate_expiry(provider)
             except UnusableFiles as error:
                 faults += error.faults
-            else:
-                states[provider.name] = ProviderState(provider, context, files, expiry, resolver)
+                continue
+            if context is not None:
+                contexts[key] = context
+            states[provider.name] = ProviderState(provider, context, files, expiry, resolver)
         if faults:
             raise UnusableFiles(tuple(faults))
         return cls(states, resolver)
+
+
+def _context_key(provider: Provider, files: bytes) -> tuple[object, ...]:
+    """What a context is made of: providers that agree in it share one. (Names and pins are checked by the dial.)"""
+    tls = provider.tls
+    secure = any(endpoint.scheme == "https" for endpoint in provider.endpoints)
+    return (secure, tls.ca, tls.client_certificate, tls.client_key, tls.min_version, files)
 
 
 def _key(provider: Provider, endpoint: Endpoint, credential: str) -> PoolKey:

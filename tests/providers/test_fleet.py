@@ -232,6 +232,24 @@ def test_permits_of_either_policy_serve_a_state_that_outlived_a_reload():
             endpoint.take(permit_for(dataclasses.replace(place, **change)), 0.0)
 
 
+def test_providers_verified_alike_share_a_context(authority, stranger):
+    def secure(name, ca, **tls):
+        return a_place("storage.example", 443, scheme="https", tls=ProviderTls(ca=ca, **tls), name=name)
+
+    one, two = secure("one", authority.certificate), secure("two", authority.certificate, server_name="x.example")
+    other, newer = secure("other", stranger.certificate), secure("newer", authority.certificate, min_version="1.3")
+    plain = a_place("127.0.0.1", 1, name="plain")
+    fleet = a_fleet(one, two, other, newer, plain)
+    contexts = {name: state.context for name, state in fleet.states.items()}
+    assert contexts["one"] is contexts["two"]
+    assert len({id(context) for context in contexts.values()}) == 4
+    assert contexts["plain"] is None
+    changed = dataclasses.replace(one, operator="Other Inc")
+    renewed, _ = fleet.renewed(a_law(changed))
+    assert renewed.states["one"] is not fleet.states["one"]
+    assert renewed.states["one"].context is contexts["one"]
+
+
 def test_a_changed_file_is_a_changed_provider(authority, tmp_path):
     ca = tmp_path / "ca.pem"
     ca.write_bytes(authority.certificate.read_bytes())
