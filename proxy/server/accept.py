@@ -87,6 +87,7 @@ class AcceptStage:
         self._farewells = Farewells(loop)
         self._greetings = Greetings(loop, self._farewells, self._heard)
         self._handing: set[asyncio.Task[None]] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
         self._paused: TimerHandle | None = None
         self._silent_until = 0.0
         self.pauses = 0
@@ -170,7 +171,7 @@ class AcceptStage:
         self.stop()
         self._greetings.close()
         self._farewells.close()
-        for task in self._handing:
+        for task in self._handshakes:
             task.cancel()
 
     def _close_bound(self, key: _Key) -> None:
@@ -239,6 +240,9 @@ class AcceptStage:
         task = self._loop.create_task(self._wrap(door, sock, arrival, context, patience))
         self._handing.add(task)
         task.add_done_callback(self._handing.discard)
+        if context is not None:
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
 
     async def _wrap(
         self, door: Door, sock: socket.socket, arrival: Arrival, context: ssl.SSLContext | None, patience: float

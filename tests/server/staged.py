@@ -1,0 +1,104 @@
+"""An accept stage over a data plane that greets, echoes and counts."""
+
+import asyncio
+import contextlib
+import socket
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import cast
+
+from proxy.http1.arrival import Arrival
+from proxy.policy.settings import Bind, Certificate, Listener, TcpBind
+from proxy.server.accept import AcceptStage
+from proxy.server.certificates import open_certificates
+from proxy.server.door import Door, Opening
+from proxy.telemetry.cells import Cell
+
+LOCAL = TcpBind("127.0.0.1", 0)
+PATIENCE = 20.0
+
+
+class Echo(asyncio.Protocol):
+    """Says on one line what it knows of its arrival, then echoes."""
+
+    def __init__(self, staged: "Staged", arrival: Arrival) -> None:
+        self._live = staged.live[arrival.listener.name]
+        self._staged = staged
+        self.arrival = arrival
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are of no asyncio class
+        self._live.count += 1
+        self._staged.met.append(self)
+        a = self.arrival
+        transport.write(f"{a.listener.name} {a.peer} {a.tls} {a.sni} {a.certificate} {a.ech}\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._live.count -= 1
+
+
+def listener(name: str = "edge", *certificates: Certificate, binds: tuple[Bind, ...] = (LOCAL,)) -> Listener:
+    return Listener(name, binds, "http", certificates, "1.2")
+
+
+class Staged:
+    def __init__(self) -> None:
+        self.live: defaultdict[str, Cell] = defaultdict(Cell)
+        self.met: list[Echo] = []
+        self.writers: list[asyncio.StreamWriter] = []
+        loop = asyncio.get_running_loop()
+        self.stage = AcceptStage(loop, lambda arrival: Echo(self, arrival), self.live.__getitem__)
+
+    def load(self, *listeners: Listener, head: float = PATIENCE, most: int = 1000) -> None:
+        """Put these listeners in force, as a reload does."""
+        prepared = self.stage.prepare(listeners)
+        certificates, _ = open_certificates(listeners)
+        self.stage.commit(prepared, [Opening(each, certificates.get(each.name), head, most) for each in listeners])
+
+    def door(self, name: str = "edge") -> Door:
+        return next(door for door in self.stage.doors() if door.opening.listener.name == name)
+
+    def address(self, name: str = "edge", ordinal: int = 0) -> tuple[str, int]:
+        host, _, port = self.stage.addresses()[name][ordinal].rpartition(":")
+        return host.strip("[]"), int(port)
+
+    async def connect(self, name: str = "edge", ordinal: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(*self.address(name, ordinal))
+        self.writers.append(writer)
+        return reader, writer
+
+
+@contextlib.asynccontextmanager
+async def staged() -> AsyncIterator[Staged]:
+    """A stage without listeners yet; closed with all that it let in."""
+    stage = Staged()
+    try:
+        yield stage
+    finally:
+        stage.stage.close()
+        for echo in stage.met:
+            echo.transport.abort()
+        for writer in stage.writers:
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        await until(lambda: stage.stage.pending() == 0 and not any(cell.count for cell in stage.live.values()))
+        await asyncio.sleep(0)  # closing a transport takes a turn of its own
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let the loop run until something holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():
+            await asyncio.sleep(0.002)
+
+
+def socket_path(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(path))
+    client.setblocking(False)
+    return client
