@@ -169,16 +169,14 @@ class Search:
                 return box
             if live & does & ~cancels:
                 continue
-            # How many ways out each live rule has: none seen, one or more, two or more.
-            one = two = 0
-            for each in slices:
-                ways = live & ~each.does
+            # How many ways out each live rule has: one or more, two or more, three or more.
+            one = two = three = 0
+            for ways in (*(live & ~each.does for each in slices), live & cancels):
+                three |= two & ways
                 two |= one & ways
                 one |= ways
-            two |= one & cancels
-            one |= live & cancels
-            forced = one & ~two
-            choice = forced or live
+            # A single way is forced; of the others the fewest ways cut the box into the fewest pieces.
+            choice = one & ~two or two & ~three or live
             stack += self._ways((choice & -choice).bit_length() - 1, box, bool(cancels & choice & -choice), sayings)
         return None
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.policy.countries import COUNTRIES
 from proxy.policy.decide import Conditional, conditions
-from proxy.policy.facts import NO_SOURCE, SUBJECT, UNCLASSIFIED, UNKNOWN, Facts
+from proxy.policy.facts import NO_SOURCE, STATED, SUBJECT, UNCLASSIFIED, UNKNOWN, Facts
 from proxy.policy.matcher import KEYS, MAPPED, MAPPED_END, Masks, Matcher
 from proxy.policy.rules import Rule, Selector, Term
 from proxy.policy.selectors import dates, describes, selector_dates
@@ -163,7 +163,7 @@ class Space:
         ]
 
     def _source_values(self, names: set[str]) -> list[str]:
-        kinds = ["jwt", "client_certificate", "directory", "location", "stated", NO_SOURCE]
+        kinds = ["jwt", "client_certificate", "directory", "location", STATED, NO_SOURCE]
         return [*kinds, *sorted(names - set(kinds))]
 
     def _actor_values(self, names: set[str]) -> list[str]:
