@@ -1,14 +1,17 @@
 """A decision's trace for people: drawn in a terminal, one plain line each when piped."""
 
 import sys
+from dataclasses import fields
 
 import click
 
 from proxy.policy.decision import RuleSay
 from proxy.policy.explain import Explanation
 from proxy.policy.facts import Facts
+from proxy.policy.rules import Condition
 from proxy.policy.words import moment, worded
 
+_KEYS = frozenset(each.name for each in fields(Condition))
 REASONS = {
     "no-zone": "no zone holds the home",
     "home-unknown": "the home is unknown, and no rule grants anything to unknown homes",
@@ -25,7 +28,7 @@ def print_trace(explanation: Explanation, facts: Facts) -> None:
         _draw(explanation, facts)
         return
     click.echo(_outcome(explanation))
-    click.echo(f"facts: {worded(facts)}")
+    click.echo(f"facts: {worded(facts, _KEYS)}")
     click.echo(f"class: {_classes(explanation)}")
     for say in explanation.says:
         because = f" ({say.because})" if say.because else ""
@@ -45,7 +48,7 @@ def _draw(explanation: Explanation, facts: Facts) -> None:
     console = Console(highlight=False)
     permitted = explanation.outcome == "permit"
     console.print(Text(_outcome(explanation), style="bold green" if permitted else "bold red"))
-    console.print(Text(f"{worded(facts)}; class {_classes(explanation)}", style="dim"))
+    console.print(Text(f"{worded(facts, _KEYS)}; class {_classes(explanation)}", style="dim"))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("")
     table.add_column("rule", overflow="fold")

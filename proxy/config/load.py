@@ -14,6 +14,7 @@ from proxy.config.note import Note, PolicyRefused
 from proxy.config.report import notes_of
 from proxy.config.surroundings import surroundings_of
 from proxy.config.whole import mistakes_of
+from proxy.policy.findings import findings
 from proxy.policy.policy import Policy
 from proxy.policy.prove import broken_guarantees
 
@@ -43,6 +44,7 @@ def load(path: Path, environ: Mapping[str, str], now: float) -> Loaded:
     if broken:
         raise PolicyRefused(in_order(broken))
     notes = [*aged(document, policy, now)]
+    notes += [document.note(each.loc, each.what, key=True) for each in findings(policy, now)]
     return Loaded(policy, in_order(notes))
 
 
