@@ -121,11 +121,6 @@ class Pool(Generic[C]):
                 del self._shelves[key]
         return closings
 
-    def oldest(self) -> C | None:
-        """Removes and returns the connection that idled longest under any key: room for another key's."""
-        shelf = min((s for s in self._shelves.values() if s), key=lambda s: s[0][0], default=None)
-        return None if shelf is None else shelf.pop(0)[1]
-
     def drop(self, provider: str) -> Sequence[C]:
         """Removes and returns all connections to a provider."""
         keys = [key for key in self._shelves if key.provider == provider]

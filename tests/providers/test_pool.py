@@ -169,18 +169,6 @@ class Model(RuleBasedStateMachine):
         assert self.pool.discard(key, connection) is (connection is not strange)
         self.idle[key] = [e for e in self.idle[key] if e[1] is not connection]
 
-    @rule()
-    def oldest(self):
-        connection = self.pool.oldest()
-        entries = [(e[0], key, e[1]) for key, shelf in self.idle.items() for e in shelf]
-        if connection is None:
-            assert not entries
-            return
-        since, key = next((s, k) for s, k, c in entries if c is connection)
-        assert since == min(s for s, _, _ in entries)
-        self.idle[key] = [e for e in self.idle[key] if e[1] is not connection]
-        self.close([connection])
-
     @rule(provider=st.sampled_from(["one", "two", "three"]))
     def drop(self, provider):
         closings = self.pool.drop(provider)
