@@ -9,12 +9,11 @@
 - Every path ends in `record`, once.
 """
 
-import asyncio
 import time
-from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from proxy.http1.attempts import Attempts
 from proxy.http1.client import Wait
 from proxy.http1.plan import Plan, Planner, Unproven
 from proxy.http1.problems import blocked_by, problem
@@ -24,8 +23,6 @@ from proxy.http1.upload import TooLarge, Upload
 from proxy.policy.decision import Denial, Permit
 from proxy.policy.settings import Provider
 from proxy.providers.choice import order
-from proxy.providers.failure import DialFailure
-from proxy.providers.fleet import EndpointState
 from proxy.telemetry.record import line as record_line
 from proxy.wire.body import LAST_CHUNK, FramingError, chunk
 from proxy.wire.refusal import Refusal
@@ -45,36 +42,20 @@ RETRY_AFTER: Final = b"Retry-After: 5"
 _INVALID_TOKEN: Final = b'WWW-Authenticate: Bearer error="invalid_token"'
 _ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
-# What a failed dial comes to when no other permitted endpoint is left: (status, cause).
-_DIAL_FAILURES: Final = {
-    "refused": (502, "provider-refused"),
-    "tls": (502, "provider-tls"),
-    "timeout": (504, "provider-connect-timeout"),
-    "name": (503, "provider-name"),
-    "outside": (502, "provider-address-refused"),
-    "full": (503, "provider-full"),
-    "local": (503, "overload"),
-}
-
 
 class Exchange:
     """Made for one request when its head is whole; over when its record is written."""
 
     __slots__ = (
         "_attempts",
-        "_choices",
         "_chunked",
         "_client",
-        "_connect",
         "_continued",
-        "_dial",
         "_first_byte",
         "_held",
         "_keep",
-        "_last_failure",
         "_leg",
         "_over",
-        "_place",
         "_plan",
         "_plane",
         "_planner",
@@ -100,13 +81,9 @@ class Exchange:
         self._wall = wall
         self._started = self._sent_at = time.monotonic()
         self._request_id = plan.kept_id or plane.request_ids.next()
-        self._choices: Iterator[EndpointState[ProviderConnection]] = iter(())
-        self._place: EndpointState[ProviderConnection] | None = None
+        self._attempts: Attempts | None = None
         self._leg: Leg | None = None
         self._provider: ProviderConnection | None = None
-        self._dial: asyncio.Task[None] | None = None
-        self._last_failure = (503, "unavailable")
-        self._attempts = 0
         self._upload: Upload | None = None
         self._held = b""
         self._continued = False
@@ -115,7 +92,6 @@ class Exchange:
         self._keep = False
         self._over = False
         self._first_byte: float | None = None
-        self._connect: float | None = None
         self.to_provider = 0
         self.to_client = 0
         self.withdrawn_at = inf
@@ -126,8 +102,9 @@ class Exchange:
         if isinstance(verdict, Permit) and head is not None and self._plan.preferred is not None:
             if head.has_body and not self._begin_upload(head.length):
                 return
-            self._choices = iter(order(self._plan.preferred, self._planner.line.fleet, self._plan.key, self._started))
-            self._try_next(verdict)
+            choices = order(self._plan.preferred, self._planner.line.fleet, self._plan.key, self._started)
+            self._attempts = Attempts(self._plane, self, verdict, choices)
+            self._attempts.next(self._started)
         elif isinstance(verdict, Denial):
             self._plane.metrics.denials(self._client.arrival.listener.name, verdict.reason).count += 1
             extra = () if verdict.authority is None else (blocked_by(verdict.authority),)
@@ -184,10 +161,10 @@ class Exchange:
 
     def _await_provider(self, now: float) -> None:
         """Wait for the rest of the request, or for the response to it, or for more of that."""
-        place, upload = self._place, self._upload
-        if place is None:
+        leg, upload = self._leg, self._upload
+        if leg is None or leg.provider is None:
             return
-        timeouts = place.state.definition.timeouts
+        timeouts = leg.provider.timeouts
         if self._status:
             self._client.expect(Wait.IDLE, now + timeouts.idle)
         elif upload is not None and not upload.done and (upload.received or not self._awaits_continue):
@@ -203,53 +180,16 @@ class Exchange:
 
     # The way to a provider
 
-    def _try_next(self, permit: Permit) -> None:
-        for place in self._choices:
-            self._attempts += 1
-            self._place = place
-            self._leg = self._planner.leg(self._client.arrival, self._plan, place)
-            provider, closings = place.take(permit, self._started)
-            for closing in closings:
-                closing.close()
-            if provider is not None:
-                self._send(provider)
-            else:
-                self._begin_dial(place, permit)
-            return
-        status, cause = self._last_failure
-        self._fail(status, cause, (RETRY_AFTER,) if status == 503 else ())
-
-    def _begin_dial(self, place: EndpointState[ProviderConnection], permit: Permit) -> None:
+    def dialling(self) -> None:
         if self._upload is not None:
             self._client.hold_for_provider()
-        self._dial = self._plane.loop.create_task(self._connect_to(place, permit))
 
-    async def _connect_to(self, place: EndpointState[ProviderConnection], permit: Permit) -> None:
-        started = time.monotonic()
-        try:
-            _, provider = await place.connect(permit, lambda: self._plane.provider_connection(place))
-        except DialFailure as failure:
-            self._dial = None
-            self._last_failure = _DIAL_FAILURES[failure.kind]
-            self._plane.attempted(place, failure.kind)
-            self._try_next(permit)
-            return
-        except Exception:
-            # A mistake of this program: the request ends, and the loop's handler tells the operator.
-            self._dial = None
-            self._fail(500, "internal")
-            raise
-        self._dial = None
-        self._connect = time.monotonic() - started
-        if self._leg is not None:
-            self._leg.timings.connect.observe(self._connect)
-        self._send(provider)
-
-    def _send(self, provider: ProviderConnection) -> None:
+    def connected(self, provider: ProviderConnection) -> None:
         """Send the head, and what has come of the body."""
-        leg, head, upload = self._leg, self._plan.head, self._upload
-        assert leg is not None
+        attempts, head, upload = self._attempts, self._plan.head, self._upload
+        assert attempts is not None
         assert head is not None
+        self._leg = leg = self._planner.leg(self._client.arrival, self._plan, attempts.place)
         self._provider = provider
         start = b"%bX-Request-Id: %b\r\n\r\n%b" % (leg.start, self._request_id, self._held)
         provider.begin(self, head.method == "HEAD", start)
@@ -259,6 +199,14 @@ class Exchange:
             self.to_provider = upload.received
             if provider.writable:
                 self._client.unhold_for_provider()
+        if attempts.connect is not None:
+            leg.timings.connect.observe(attempts.connect)
+
+    def unreachable(self, status: int, cause: str) -> None:
+        attempts = self._attempts
+        if attempts is not None and attempts.place is not None:
+            self._leg = self._planner.leg(self._client.arrival, self._plan, attempts.place)
+        self._fail(status, cause, (RETRY_AFTER,) if status == 503 else ())
 
     # What the provider says
 
@@ -299,15 +247,16 @@ class Exchange:
             self._await_provider(now)
 
     def upgraded(self, head: ResponseHead, rest: bytes) -> None:
-        request, provider, place, client = self._plan.head, self._provider, self._place, self._client
+        request, provider, leg, client = self._plan.head, self._provider, self._leg, self._client
         asked = None if request is None else request.upgrade
-        if provider is None or place is None or asked is None or not _grants(head.upgrade, asked):
-            self._stop_provider()
+        if provider is None or leg is None or leg.provider is None or asked is None or not _grants(head.upgrade, asked):
+            if provider is not None:
+                provider.abort()
             self.provider_broke("provider-upgrade-unasked")
             return
         self._answered(101)
         client.transport.write(switched_head(head))
-        client.exchange = tunnel = Tunnel(self, client, provider, place.state.definition.timeouts.idle)
+        client.exchange = tunnel = Tunnel(self, client, provider, leg.provider.timeouts.idle)
         provider.tunnel(tunnel)
         client.feed_exchange(tunnel.from_client)
         waiting = client.kept()
@@ -319,14 +268,15 @@ class Exchange:
     def _answered(self, status: int) -> float:
         """A final head, or a 101, has come; the time is returned."""
         now = time.monotonic()
-        place, leg = self._place, self._leg
-        assert place is not None
+        leg, attempts = self._leg, self._attempts
         assert leg is not None
+        assert attempts is not None
+        assert attempts.place is not None
         self._status = status
         self._first_byte = now - self._sent_at
         leg.timings.first_byte.observe(self._first_byte)
         leg.answered.count += 1
-        place.state.first_byte(self._first_byte, now)
+        attempts.place.state.first_byte(self._first_byte, now)
         return now
 
     def client_half_closed(self) -> bool:
@@ -357,32 +307,31 @@ class Exchange:
 
     def _complete(self, now: float) -> None:
         """The response is whole and written."""
-        provider, place = self._provider, self._place
+        provider, attempts = self._provider, self._attempts
         self._provider = None
         unread = self.wants_body
-        if provider is not None and place is not None:
+        if provider is not None and attempts is not None and attempts.place is not None:
             if unread or not provider.release():
                 # After a final response the rest of a body would be taken for a request.
                 provider.abort()
             else:
-                for closing in place.give(provider, now):
+                for closing in attempts.place.give(provider, now):
                     closing.close()
         self.record(now, None)
         self._client.finished(self._keep, linger=unread)
 
     def provider_broke(self, cause: str) -> None:
-        provider, place, verdict = self._provider, self._place, self._plan.verdict
+        provider, attempts = self._provider, self._attempts
         self._provider = None
         if self._status:
             self.record(time.monotonic(), cause)
             self._client.cut()
             return
-        if place is not None:
-            self._plane.attempted(place, "broken")
-        if place is not None and provider is not None and isinstance(verdict, Permit) and self._may_repeat(provider):
-            self._attempts += 1
-            self._plane.retried(place)
-            self._begin_dial(place, verdict)
+        if attempts is None or attempts.place is None or provider is None:
+            return
+        self._plane.attempted(attempts.place, "broken")
+        if self._may_repeat(provider):
+            attempts.again()
         else:
             self._fail(502, cause)
 
@@ -398,7 +347,7 @@ class Exchange:
 
     def overdue(self, now: float, wait: Wait) -> None:
         """What was waited for did not come in time."""
-        place = self._place
+        attempts = self._attempts
         if wait is Wait.BODY and not self._client.paused:
             self._fail(408, "body-too-slow")
         elif wait is Wait.IDLE:
@@ -407,9 +356,9 @@ class Exchange:
             else:
                 self._fail(504, "idle")
         else:
-            if place is not None:
-                place.state.first_byte(now - self._sent_at, now)
-                self._plane.attempted(place, "timeout")
+            if attempts is not None and attempts.place is not None:
+                attempts.place.state.first_byte(now - self._sent_at, now)
+                self._plane.attempted(attempts.place, "timeout")
             self._fail(504, "provider-too-slow")
 
     def redecide(self, planner: Planner, now: float, wall: float) -> None:
@@ -418,7 +367,8 @@ class Exchange:
         If not, a request that has sent nothing ends now, and one in flight has a moment to finish. No further
         provider is tried on the old permit in any case.
         """
-        self._choices = iter(())
+        if self._attempts is not None:
+            self._attempts.last()
         if self.permitted(planner, wall):
             self.withdrawn_at = inf
         elif self._provider is None:
@@ -428,9 +378,10 @@ class Exchange:
 
     def permitted(self, planner: Planner, wall: float) -> bool:
         """Whether the provider in hand may be sent this request by another line, or at another time."""
-        provider = None if self._leg is None else self._leg.provider
-        if provider is None:
+        place = None if self._attempts is None else self._attempts.place
+        if place is None:
             return True
+        provider = place.state.definition
         verdict = planner.plan(self._client.arrival, self._plan.head_bytes, wall).verdict
         return isinstance(verdict, Permit) and any(same_recipient(provider, other) for other in verdict.providers)
 
@@ -441,14 +392,15 @@ class Exchange:
 
     def count_withdrawn(self) -> None:
         """Count that a permit was withdrawn under way."""
-        if self._leg is not None and self._leg.provider is not None:
-            self._plane.metrics.withdrawn(self._client.arrival.listener.name, self._leg.provider.name).count += 1
+        place = None if self._attempts is None else self._attempts.place
+        if place is not None:
+            listener, provider = self._client.arrival.listener.name, place.state.definition.name
+            self._plane.metrics.withdrawn(listener, provider).count += 1
 
     def _stop_provider(self) -> None:
         """Let go of the provider, aborting what it was sent."""
-        if self._dial is not None:
-            self._dial.cancel()
-            self._dial = None
+        if self._attempts is not None:
+            self._attempts.stop()
         provider, self._provider = self._provider, None
         if provider is not None:
             provider.abort()
@@ -491,7 +443,7 @@ class Exchange:
         if self._over:
             return
         self._over = True
-        plan = self._plan
+        plan, attempts = self._plan, self._attempts
         leg = self._leg or self._planner.leg(self._client.arrival, plan, None)
         duration = now - self._started
         cell = leg.requests
@@ -512,8 +464,8 @@ class Exchange:
                 self.to_client,
                 duration,
                 self._first_byte,
-                self._connect,
-                self._attempts,
+                None if attempts is None else attempts.connect,
+                0 if attempts is None else attempts.count,
             )
         )
 

@@ -1,0 +1,121 @@
+"""One request's tries: the endpoints that its permit covers, one after another, until one is connected.
+
+An idle connection is taken where there is one; else a new one is dialled. Both ask for the permit.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from proxy.http1.provider import ProviderConnection
+from proxy.policy.decision import Permit
+from proxy.providers.failure import DialFailure
+from proxy.providers.fleet import EndpointState
+
+if TYPE_CHECKING:
+    from proxy.http1.plane import HttpPlane
+
+# What a failed dial comes to when no other permitted endpoint is left: (status, cause).
+_FAILURES: Final = {
+    "refused": (502, "provider-refused"),
+    "tls": (502, "provider-tls"),
+    "timeout": (504, "provider-connect-timeout"),
+    "name": (503, "provider-name"),
+    "outside": (502, "provider-address-refused"),
+    "full": (503, "provider-full"),
+    "local": (503, "overload"),
+}
+
+
+class Traveller(Protocol):
+    """Who wants to reach a provider."""
+
+    def dialling(self) -> None:
+        """A connection is being made: nothing can be sent meanwhile."""
+
+    def connected(self, provider: ProviderConnection) -> None:
+        """A connection to `place` is there, idle."""
+
+    def unreachable(self, status: int, cause: str) -> None:
+        """No endpoint is left to try."""
+
+
+class Attempts:
+    """place: the endpoint in hand; None before the first. count: tries so far. connect: seconds of the last dial."""
+
+    __slots__ = ("_choices", "_dial", "_failure", "_permit", "_plane", "_traveller", "connect", "count", "place")
+
+    def __init__(
+        self,
+        plane: "HttpPlane",
+        traveller: Traveller,
+        permit: Permit,
+        choices: Sequence[EndpointState[ProviderConnection]],
+    ) -> None:
+        self._plane = plane
+        self._traveller = traveller
+        self._permit = permit
+        self._choices = iter(choices)
+        self._failure = (503, "unavailable")
+        self._dial: asyncio.Task[None] | None = None
+        self.place: EndpointState[ProviderConnection] | None = None
+        self.count = 0
+        self.connect: float | None = None
+
+    def next(self, now: float) -> None:
+        """Try the next endpoint."""
+        place = next(self._choices, None)
+        if place is None:
+            self._traveller.unreachable(*self._failure)
+            return
+        self.count += 1
+        self.place = place
+        provider, closings = place.take(self._permit, now)
+        for closing in closings:
+            closing.close()
+        if provider is not None:
+            self._traveller.connected(provider)
+        else:
+            self._begin_dial(place)
+
+    def again(self) -> None:
+        """Try the endpoint in hand once more, on a connection of its own."""
+        if self.place is not None:
+            self.count += 1
+            self._plane.retried(self.place)
+            self._begin_dial(self.place)
+
+    def last(self) -> None:
+        """After the endpoint in hand, try no other."""
+        self._choices = iter(())
+
+    def stop(self) -> None:
+        """Try no longer."""
+        self.last()
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+
+    def _begin_dial(self, place: EndpointState[ProviderConnection]) -> None:
+        self._traveller.dialling()
+        self._dial = self._plane.loop.create_task(self._connect(place))
+
+    async def _connect(self, place: EndpointState[ProviderConnection]) -> None:
+        started = time.monotonic()
+        try:
+            _, provider = await place.connect(self._permit, lambda: self._plane.provider_connection(place))
+        except DialFailure as failure:
+            self._dial = None
+            self._failure = _FAILURES[failure.kind]
+            self._plane.attempted(place, failure.kind)
+            self.next(time.monotonic())
+            return
+        except Exception:
+            # A mistake of this program: the request ends, and the loop's handler tells the operator.
+            self._dial = None
+            self._traveller.unreachable(500, "internal")
+            raise
+        self._dial = None
+        self.connect = time.monotonic() - started
+        self._traveller.connected(provider)
