@@ -1,28 +1,37 @@
 """One canonical form for hosts and paths: live traffic, policy files and `explain` all read them here.
 
 A host is lower case, without port and without the root's trailing dot; an address literal is written one
-way only. A path keeps its percent-encoding except that unreserved characters are decoded and hex digits
-are upper case (RFC 3986 section 6.2.2). Whatever two programs could read as two different things has no
-canonical form, and the caller refuses it.
+way only. In a path every character that may stand there as itself does (RFC 3986 section 3.3: a client that
+writes `%40` for `@` names the same thing to every server), every other is percent-encoded in upper case, and
+Unicode is in form C. Whatever two programs could read as two different things has no canonical form, and the
+caller refuses it.
 """
 
 import re
+import unicodedata
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from urllib.parse import quote, unquote_to_bytes
 
-_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*")
+_NAME = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*"
+)
 # A last label that a C library could read as a number makes the name an address: 2130706433, 0177.1, 0x7f.1.
 _NUMBERISH = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 _QUAD = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
 
-_PLAIN_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9_~!$&'()*+,=:@.-]+)*+/?")
-_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})?")
-_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-# Encoded NUL, slash and backslash; a literal backslash; path parameters; an escape of an escape.
-_TWO_READINGS = re.compile(r"%00|%2F|%5C|\\|;|%3B|%25[0-9A-Fa-f]{2}|//|(?:^|/)\.{1,2}(?:/|\Z)")
+# The star stays encoded: in a policy file it is the pattern's.
+_OWN = "/!$&'()+,=:@"
+_PLAIN_PATH = re.compile(r"(?=/)(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9_~!$&'()+,=:@.-]+)*+/?")
+# What is no path; a percent sign that escapes nothing; encoded controls and slashes.
+_NO_READING = re.compile(r"[^!-~]|[?#]|%(?![0-9A-Fa-f]{2})|%[01]|%7F|%2F", re.IGNORECASE)
+# Of what was decoded: backslashes, path parameters, an escape of an escape, empty and dot segments.
+_TWO_READINGS = re.compile(r"\\|;|%[0-9A-Fa-f]{2}|//|/\.{1,2}(?:/|\Z)")
 
 
 def canonical_host(host: str) -> str | None:
     """The one form of a host without its port, brackets kept off IPv6 literals; None if it has none."""
+    if not host.isascii():  # some letters are ASCII ones once they are lower case
+        return None
     if host.startswith("["):
         return _canonical_ipv6(host[1:-1]) if host.endswith("]") else None
     lowered = host.lower().removesuffix(".")
@@ -36,21 +45,17 @@ def canonical_path(path: str) -> str | None:
     """The one form of a path without its query; None if two programs could read it differently."""
     if _PLAIN_PATH.fullmatch(path):
         return path
-    if not path.startswith("/") and path != "*":
+    if path == "*":
+        return path
+    if not path.startswith("/") or _NO_READING.search(path):
         return None
-    broken = False
-
-    def unescape(match: re.Match[str]) -> str:
-        nonlocal broken
-        digits = match[1]
-        if digits is None:
-            broken = True
-            return "%"
-        character = chr(int(digits, 16))
-        return character if character in _UNRESERVED else f"%{digits.upper()}"
-
-    canonical = _ESCAPE.sub(unescape, path)
-    return None if broken or _TWO_READINGS.search(canonical) else canonical
+    try:
+        # Overlong forms and other charsets are what one server decodes and the next does not.
+        text = unicodedata.normalize("NFC", unquote_to_bytes(path).decode("utf-8"))
+    except UnicodeDecodeError:
+        return None
+    # Looked at last: some characters become a plain `;` in form C.
+    return None if _TWO_READINGS.search(text) else quote(text, safe=_OWN)
 
 
 def _is_ipv4(text: str) -> bool:

@@ -4,21 +4,28 @@
     body.done                      the body is complete; body.rest holds what came after it
     body.finish() -> bool          at end of stream: was the body complete?
 
-Chunks are read strictly: CRLF only, plain hex sizes, short extensions, no trailer that is not a field.
-Extensions and trailers are dropped: only the payload goes on, in framing of our own making.
+Chunks are read strictly: CRLF only, plain hex sizes, short extensions, no trailer that is not a field or that
+could change what its message is. Extensions and trailers are dropped: only the payload goes on, in framing of
+our own making.
 """
 
 import re
 
-from proxy.wire.fields import FIELD_LINES, TOKEN
+from proxy.wire.fields import FIELD_LINE, HOP_BY_HOP, TOKEN
 
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
 _EXTENSION = rb";[ \t]*" + TOKEN + rb"++(?:=(?:" + TOKEN + rb"++|" + _QUOTED + rb"))?"
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*+\r\n")
-_TRAILERS = re.compile(FIELD_LINES + rb"\r\n")
+_TRAILER = re.compile(FIELD_LINE)
+
+# Framing, routing and credentials that come behind the content (RFC 9110 section 6.5.1).
+_NEVER_TRAILERS = HOP_BY_HOP | {b"authorization", b"content-length", b"cookie", b"expect", b"forwarded", b"host"}
 
 SIZE_LINE_LIMIT = 1024
 """Bytes of one chunk's size line, extensions included."""
+
+EXTENSIONS_LIMIT = 16384
+"""Bytes of all extensions of one body: nobody reads them, and no limit of a body counts them."""
 
 TRAILER_LIMIT = 8192
 """Bytes of a trailer section, all of which is dropped."""
@@ -77,9 +84,9 @@ class UntilCloseBody:
 
 
 class ChunkedBody:
-    """A body in chunks. Raises FramingError at the first byte that cannot be part of one."""
+    """A body in chunks. Raises FramingError at the first byte that cannot be part of one, or at its line's end."""
 
-    __slots__ = ("_partial", "_remaining", "_state", "done", "rest")
+    __slots__ = ("_extensions", "_partial", "_remaining", "_state", "_trailers", "done", "rest")
 
     _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
 
@@ -88,6 +95,8 @@ class ChunkedBody:
         self.rest = b""
         self._partial = b""
         self._remaining = 0
+        self._extensions = EXTENSIONS_LIMIT
+        self._trailers = TRAILER_LIMIT
         self._state = self._SIZE
 
     def feed(self, data: bytes) -> bytes:
@@ -118,8 +127,11 @@ class ChunkedBody:
                     break
                 at = line_end
             else:
-                at = self._trailers(data, at)
-                if not self.done:
+                line_end = self._trailer(data, at)
+                if line_end < 0:
+                    break
+                at = line_end
+                if self.done:
                     break
         if at < size:
             if self.done:
@@ -143,25 +155,36 @@ class ChunkedBody:
             return -1
         self._remaining = int(match[1], 16)
         self._state = self._DATA if self._remaining else self._TRAILER
-        return match.end()
+        end = match.end()
+        extensions = end - match.end(1) - 2
+        if extensions:
+            self._extensions -= extensions
+            if self._extensions < 0:
+                raise FramingError("chunk extensions too large")
+        return end
 
-    def _trailers(self, data: bytes, at: int) -> int:
-        match = _TRAILERS.match(data, at)
-        if match is not None and match.end() - at <= TRAILER_LIMIT:
+    def _trailer(self, data: bytes, at: int) -> int:
+        """Read a trailer, or the end of them, at `at`; return where it ends, or -1 if it is not whole yet."""
+        end = data.find(b"\n", at, at + self._trailers) + 1
+        if end == 0:
+            if len(data) - at >= self._trailers:
+                raise FramingError("trailers too large")
+            return -1
+        if data[at:end] == b"\r\n":
             self.done = True
-            return match.end()
-        window = data[at:]
-        # A CR or NUL that cannot belong, a bare LF, or an end that the grammar did not accept.
-        if len(window) > TRAILER_LIMIT or b"\r\n\r\n" in window or window.startswith(b"\r\n") or _BROKEN.search(window):
-            raise FramingError("bad trailer section")
-        return at
+            return end
+        if _TRAILER.fullmatch(data, at, end) is None:
+            raise FramingError("bad trailer")
+        if data[at : data.index(b":", at)].lower() in _NEVER_TRAILERS:
+            raise FramingError("trailer that belongs into a head")
+        self._trailers -= end - at
+        return end
 
 
 Body = LengthBody | ChunkedBody | UntilCloseBody
 
 LAST_CHUNK = b"0\r\n\r\n"
 
-_BROKEN = re.compile(rb"(?<!\r)\n|\r[^\n]|\x00")
 _SIZE_LINE_START = re.compile(rb"[0-9A-Fa-f]{1,15}(?:;[\t -~\x80-\xff]*+)?\r?")
 
 

@@ -1,13 +1,14 @@
 """Field lines of an HTTP/1 head (RFC 9110 section 5, RFC 9112 section 5), read strictly.
 
 A head block ends with an empty line. Every line ends in CRLF; no bare CR, LF or NUL, no folding, no white
-space before the colon. Whoever passes `FIELD_LINES` has none of these.
+space before the colon. Whatever matches `FIELD_LINES` has none of these.
 """
 
 import re
 
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-FIELD_LINES = rb"(?:" + TOKEN + rb"++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+"
+FIELD_LINE = TOKEN + rb"++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n"
+FIELD_LINES = rb"(?:" + FIELD_LINE + rb")*+"
 
 _TOKEN_LIST = re.compile(rb"[ \t]*(?:" + TOKEN + rb"++[ \t]*)?(?:,[ \t]*(?:" + TOKEN + rb"++[ \t]*)?)*+")
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import httptools
 
-from proxy.wire.fields import FIELD_LINES, content_length, split_lines, token_list
+from proxy.wire.fields import FIELD_LINES, TOKEN, content_length, split_lines, token_list
 from proxy.wire.refusal import Refusal
 from proxy.wire.target import TARGET, Authority, read_authority, split_absolute
 
-_HEAD = re.compile(rb"([A-Z][A-Z-]{0,31}) (" + TARGET + rb") HTTP/1\.([01])\r\n(" + FIELD_LINES + rb")\r\n")
+_HEAD = re.compile(rb"(" + TOKEN + rb"{1,32}+) (" + TARGET + rb") HTTP/1\.([01])\r\n(" + FIELD_LINES + rb")\r\n")
 _OTHER_VERSION = re.compile(rb"[!-~]+ [!-~]+ (?:HTTP|RTSP|ICE)/[0-9]+(?:\.[0-9]+)?\r\n")
 
 # What llhttp knows, but for CONNECT, TRACE and PRI; a method that it does not know has no second judge.
@@ -23,9 +23,18 @@ METHODS = frozenset(
     b"REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR LINK UNLINK".split()
 )
 
+# Encoded NUL, LF and CR: what one reader takes for a character of a name ends a string or a line for another.
+_BREAKS_PATH = re.compile(rb"[^?]*%0[0AaDd]")
+_CODING = re.compile(TOKEN + rb"++")
+# RFC 9110 section 7.8
+_PROTOCOL = re.compile(TOKEN + rb"++(?:/" + TOKEN + rb"++)?")
+# What would open a channel that nobody here reads.
+_NEVER_GRANTED = frozenset({b"h2", b"h2c", b"http", b"tls"})
+
 _TWO_HOSTS = Refusal(400, "host-repeated")
 _BAD_LENGTH = Refusal(400, "length-malformed")
 _BAD_LINE = Refusal(400, "head-malformed")
+_BAD_TARGET = Refusal(400, "target-malformed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +163,8 @@ def _coding_refused(coding: bytes, version: int, length: int | None) -> Refusal 
         return Refusal(400, "coding-in-http-1.0")
     if coding.lower() == b"chunked":
         return None
-    codings = token_list(coding)
-    if codings and b"chunked" not in codings:
+    codings = [name.strip(b" \t") for name in coding.lower().split(b",")]
+    if all(map(_CODING.fullmatch, codings)) and b"chunked" not in codings[:-1]:
         return Refusal(501, "coding-unknown")
     return Refusal(400, "coding-malformed")
 
@@ -165,22 +174,31 @@ def _where(method: bytes, target: bytes, host: bytes) -> tuple[Authority, bytes]
     authority = read_authority(host)
     if authority is None:
         return Refusal(400, "host-malformed")
-    if target.startswith(b"/"):
-        return authority, target
-    if target == b"*":
-        return (authority, target) if method == b"OPTIONS" else Refusal(400, "target-malformed")
-    absolute = split_absolute(target)
-    if absolute is None:
-        return Refusal(400, "target-malformed")
-    if read_authority(absolute[0]) != authority:
-        return Refusal(400, "target-disagrees-with-host")
-    return authority, absolute[1]
+    if not target.startswith(b"/"):
+        if target == b"*":
+            return (authority, target) if method == b"OPTIONS" else _BAD_TARGET
+        absolute = split_absolute(target)
+        if absolute is None:
+            return _BAD_TARGET
+        if read_authority(absolute[0]) != authority:
+            return Refusal(400, "target-disagrees-with-host")
+        target = absolute[1]
+        if not target.startswith(b"/"):
+            # RFC 9112 section 3.2.4: OPTIONS of an authority as a whole
+            target = b"/" + target if target or method != b"OPTIONS" else b"*"
+    if b"%0" in target and _BREAKS_PATH.match(target):
+        return _BAD_TARGET
+    return authority, target
 
 
 def _grantable(upgrade: bytes) -> bytes | None:
-    """The upgrade that is passed on: never h2c, which would open a channel that nobody here reads."""
+    """The protocols that are passed on, in order; None if no such is left."""
     protocols = [protocol.strip(b" \t") for protocol in upgrade.split(b",")]
-    kept = [protocol for protocol in protocols if protocol and protocol.lower() not in (b"h2c", b"h2", b"http/2.0")]
+    kept = [
+        protocol
+        for protocol in protocols
+        if _PROTOCOL.fullmatch(protocol) and protocol.partition(b"/")[0].lower() not in _NEVER_GRANTED
+    ]
     return b", ".join(kept) or None
 
 

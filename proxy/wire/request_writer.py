@@ -1,11 +1,14 @@
 """The request head that goes to a provider, made from the one that came in.
 
 - Lines that go on are the client's own bytes; a line that must not go on is left out whole.
-- What we vouch for is ours: a client's own word under those names, or under their underscore twins (which
-  CGI-like readers cannot tell apart), goes on only if a trusted proxy sent it, and twins never do.
-- Framing, Host and hop-by-hop fields are written anew, so `Connection` cannot take them away.
+- What we vouch for is ours: a client's own word under those names, or under their twins, goes on only if a
+  trusted proxy sent it, and twins never do. Twins are names that CGI-like readers cannot tell apart, since they
+  make an underscore of whatever is neither letter nor digit.
+- Framing, Host, hop-by-hop fields and those that we vouch for are written anew, so `Connection` cannot take
+  them away.
 """
 
+import re
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
@@ -18,10 +21,28 @@ VIA = b"1.1 domicile"
 
 _REWRITTEN = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _APPENDED = frozenset({b"x-forwarded-for", b"forwarded", b"via"})
-_VOUCHED = _APPENDED | {b"x-real-ip", b"x-request-id", b"proxy"}
+# Who the client is, in the words of other proxies and CDNs; and other targets than the one that was decided on,
+# which IIS, Symfony and others take for it.
+_VOUCHED = _APPENDED | {
+    b"cf-connecting-ip",
+    b"client-ip",
+    b"fastly-client-ip",
+    b"proxy",
+    b"true-client-ip",
+    b"x-client-ip",
+    b"x-cluster-client-ip",
+    b"x-original-url",
+    b"x-real-ip",
+    b"x-request-id",
+    b"x-rewrite-url",
+}
 _VOUCHED_PREFIX = b"x-forwarded-"
 # Written by the caller; and a field that CGI readers take for a setting of their own.
 _NEVER_PASSED = frozenset({b"x-request-id", b"proxy"})
+
+_TWIN = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
+# A quoted string left open would swallow the element that we append.
+_CLOSED = re.compile(rb'[^"]*+(?:"(?:[^"\\]|\\.)*+"[^"]*+)*+', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +57,24 @@ class Sender:
 def end_to_end(head: RequestHead, sender: Sender, withheld: frozenset[bytes]) -> bytes:
     """The lines that every provider is sent alike, each ending in CRLF: the client's, then ours.
 
-    withheld: lower-cased names of fields that must not be forwarded (a credential that was consumed).
+    withheld: lower-cased names of fields that must not be forwarded (a credential that was consumed), in
+    whichever spelling.
     """
+    withheld = frozenset(name.translate(_TWIN) for name in withheld)
     lines: list[bytes] = []
     chains: dict[bytes, list[bytes]] = {}
     scheme = b"https" if sender.tls else b"http"
     host = head.authority.wire
     for name, value, line in head.lines:
-        if name in _REWRITTEN or name in head.connection or name in withheld:
+        dashed = name.translate(_TWIN)
+        if dashed in _REWRITTEN or dashed in withheld:
             continue
-        dashed = name.replace(b"_", b"-")
-        twin = dashed != name
         if dashed in _VOUCHED or dashed.startswith(_VOUCHED_PREFIX):
-            if twin or not sender.trusted or name in _NEVER_PASSED:
+            if dashed != name or not sender.trusted or name in _NEVER_PASSED:
                 continue
             if name in _APPENDED:
-                chains.setdefault(name, []).append(value)
+                if value and _CLOSED.fullmatch(value):
+                    chains.setdefault(name, []).append(value)
                 continue
             if name == b"x-forwarded-proto":
                 scheme = _kept_once(head, name, scheme)
@@ -59,9 +82,8 @@ def end_to_end(head: RequestHead, sender: Sender, withheld: frozenset[bytes]) ->
             if name == b"x-forwarded-host":
                 host = _kept_once(head, name, host)
                 continue
-        elif twin and dashed in _REWRITTEN:
-            continue
-        lines.append(line)
+        if name not in head.connection:
+            lines.append(line)
     peer = b"unknown" if sender.peer is None else str(sender.peer).encode("ascii")
     lines.append(b"X-Forwarded-For: " + b", ".join([*chains.get(b"x-forwarded-for", ()), peer]))
     lines.append(b"X-Forwarded-Proto: " + scheme)
@@ -78,11 +100,11 @@ def for_provider(head: RequestHead, lines: bytes, host: bytes | None, fixed: tup
     provider's own fields; a client's field of the same name (or its twin) is left out.
     """
     if fixed:
-        replaced = {name.lower().replace(b"_", b"-") for name, _ in fixed}
+        replaced = {name.lower().translate(_TWIN) for name, _ in fixed}
         kept = [
             line
             for line in lines.split(b"\r\n")[:-1]
-            if line.partition(b":")[0].lower().replace(b"_", b"-") not in replaced
+            if line.partition(b":")[0].lower().translate(_TWIN) not in replaced
         ]
         lines = b"\r\n".join((*kept, *(b"%b: %b" % field for field in fixed), b""))
     return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b" % (

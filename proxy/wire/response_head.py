@@ -10,17 +10,16 @@ from enum import Enum
 
 import httptools
 
-from proxy.wire.fields import FIELD_LINES, HOP_BY_HOP, content_length, split_lines, token_list
+from proxy.wire.fields import FIELD_LINES, HOP_BY_HOP, content_length, token_list
 from proxy.wire.refusal import Refusal
 
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t -~\x80-\xff]*+))?\r\n(" + FIELD_LINES + rb")\r\n")
-_INTERESTING = re.compile(
-    rb"(?:^|\n)(?:connection|content-length|transfer-encoding|upgrade|keep-alive|alt-svc|te|trailer|"
-    rb"proxy-connection|proxy-authenticate|http2-settings)[:]",
-    re.IGNORECASE,
-)
 # Alt-Svc would send clients past the proxy, to wherever the provider likes.
 _DROPPED = HOP_BY_HOP | {b"alt-svc", b"content-length"}
+# From one line's LF to the next line's, so that cutting it out leaves whole lines.
+_DROPPED_LINE = re.compile(rb"\n(" + b"|".join(sorted(_DROPPED)) + rb"):([^\r]*+)\r", re.IGNORECASE)
+
+_OPTIONS = HOP_BY_HOP | {b"close"}
 
 _GARBAGE = Refusal(502, "provider-head-malformed")
 _FRAMING = Refusal(502, "provider-framing-ambiguous")
@@ -69,19 +68,11 @@ def read_response_head(head: bytes, to_head_request: bool) -> ResponseHead | Ref
     except httptools.HttpParserError:
         return _GARBAGE
     status, version = int(digits), int(minor)
-    start = b"HTTP/1.1 %b %b\r\n" % (digits, phrase or b"")
-    if _INTERESTING.search(block) is None:
-        no_body = _has_no_body(status, to_head_request)
-        ends = Ends.NO_BODY if no_body else Ends.CLOSE
-        return ResponseHead(status, start + block, ends, None, version == 1 and no_body, None)
-    return _meaning(status, version, start, block, to_head_request)
-
-
-def _meaning(status: int, version: int, start: bytes, block: bytes, to_head_request: bool) -> ResponseHead | Refusal:
     length = coding = upgrade = None
     connection: frozenset[bytes] = frozenset()
-    lines = split_lines(block)
-    for name, value, _ in lines:
+    fields = b"HTTP/1.1 %b %b\r\n%b" % (digits, phrase or b"", block)
+    for name, value in _DROPPED_LINE.findall(fields):
+        name, value = name.lower(), value.strip(b" \t")
         if name == b"content-length":
             if length is not None or (length := content_length(value)) is None:
                 return _FRAMING
@@ -98,30 +89,34 @@ def _meaning(status: int, version: int, start: bytes, block: bytes, to_head_requ
             upgrade = value if upgrade is None else upgrade + b", " + value
     if coding is not None and length is not None:
         return _FRAMING
-    if _has_no_body(status, to_head_request):
+    keep_alive = b"close" not in connection and (version == 1 or b"keep-alive" in connection)
+    if to_head_request or status < 200 or status in (204, 304):
         ends = Ends.NO_BODY
         if status < 200 or status == 204:
-            length = None  # RFC 9110 section 8.6: it must not be there
+            # RFC 9110 section 8.6 and RFC 9112 section 6.1: neither may be there, so content may follow after all.
+            if length or coding is not None:
+                if status < 200:
+                    return _FRAMING
+                keep_alive = False
+            length = None
     elif coding is not None:
         ends = Ends.CHUNKS
     else:
         ends = Ends.CLOSE if length is None else Ends.LENGTH
-    kept = [line for name, _, line in lines if name not in _DROPPED and name not in connection]
     return ResponseHead(
         status=status,
-        block=b"\r\n".join((start + kept[0], *kept[1:], b"")) if kept else start,
+        block=_without(connection, _DROPPED_LINE.sub(b"", fields)),
         ends=ends,
         length=length,
-        keep_alive=ends is not Ends.CLOSE
-        and b"close" not in connection
-        and (version == 1 or b"keep-alive" in connection),
+        keep_alive=keep_alive and ends is not Ends.CLOSE,
         upgrade=upgrade if b"upgrade" in connection else None,
     )
 
 
-def _has_no_body(status: int, to_head_request: bool) -> bool:
-    return to_head_request or status < 200 or status in (204, 304)
-
-
-def _stays_open(version: int, connection: frozenset[bytes]) -> bool:
-    return b"close" not in connection and (version == 1 or b"keep-alive" in connection)
+def _without(connection: frozenset[bytes], block: bytes) -> bytes:
+    """The block without the fields that `Connection` lists; its options have no fields of their names."""
+    listed = connection - _OPTIONS
+    if not listed:
+        return block
+    first, *lines = block.split(b"\r\n")[:-1]
+    return b"\r\n".join((first, *(line for line in lines if line.partition(b":")[0].lower() not in listed), b""))

@@ -46,9 +46,9 @@ def read_authority(value: bytes) -> Authority | None:
 
 
 def split_absolute(target: bytes) -> tuple[bytes, bytes] | None:
-    """(authority, origin form) of an http or https absolute-form target; None if it is not one."""
+    """(authority, path and query) of an http or https absolute-form target; None if it is not one.
+
+    The second is empty or begins with `/` or `?`.
+    """
     match = _ABSOLUTE.fullmatch(target)
-    if match is None:
-        return None
-    origin = match[2]
-    return match[1], origin if origin.startswith(b"/") else b"/" + origin
+    return None if match is None else (match[1], match[2])
