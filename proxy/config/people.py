@@ -6,12 +6,12 @@ from pydantic import Field
 
 from proxy.config.conditions import ConnectionTests, Flag, NetworkText, condition
 from proxy.config.figures import Leeway
+from proxy.config.key_sets import KeySetFile
 from proxy.config.law import Prose
 from proxy.config.note import VALUE, Wrong
 from proxy.config.part import OneOrSeveral, Part, Several, Typed, any_key, pattern
 from proxy.config.scalars import read_claim, read_name
 from proxy.config.surroundings import ZoneRef
-from proxy.config.trust import KeySetFile
 from proxy.policy.rules import StatedHome
 from proxy.policy.settings import Jwt, Location, Source, Subject
 
