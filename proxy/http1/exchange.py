@@ -18,12 +18,12 @@ from proxy.http1.client import Wait
 from proxy.http1.plan import Plan, Planner, Unproven
 from proxy.http1.problems import blocked_by, problem
 from proxy.http1.provider import ProviderConnection
+from proxy.http1.tally import Tally
 from proxy.http1.tunnel import Tunnel
 from proxy.http1.upload import TooLarge, Upload
 from proxy.policy.decision import Denial, Permit
 from proxy.policy.settings import Provider
 from proxy.providers.choice import order
-from proxy.telemetry.record import line as record_line
 from proxy.wire.body import LAST_CHUNK, FramingError, chunk
 from proxy.wire.refusal import Refusal
 from proxy.wire.response_head import ResponseHead
@@ -51,23 +51,16 @@ class Exchange:
         "_chunked",
         "_client",
         "_continued",
-        "_first_byte",
         "_held",
         "_keep",
         "_leg",
-        "_over",
         "_plan",
         "_plane",
         "_planner",
         "_provider",
-        "_request_id",
         "_sent_at",
-        "_started",
-        "_status",
         "_upload",
-        "_wall",
-        "to_client",
-        "to_provider",
+        "tally",
         "withdrawn_at",
     )
 
@@ -78,22 +71,16 @@ class Exchange:
         self._client = client
         self._planner = planner
         self._plan = plan
-        self._wall = wall
-        self._started = self._sent_at = time.monotonic()
-        self._request_id = plan.kept_id or plane.request_ids.next()
+        self.tally = Tally(wall, plan.kept_id or plane.request_ids.next())
+        self._sent_at = self.tally.started
         self._attempts: Attempts | None = None
         self._leg: Leg | None = None
         self._provider: ProviderConnection | None = None
         self._upload: Upload | None = None
         self._held = b""
         self._continued = False
-        self._status = 0
         self._chunked = False
         self._keep = False
-        self._over = False
-        self._first_byte: float | None = None
-        self.to_provider = 0
-        self.to_client = 0
         self.withdrawn_at = inf
 
     def begin(self) -> None:
@@ -102,9 +89,9 @@ class Exchange:
         if isinstance(verdict, Permit) and head is not None and self._plan.preferred is not None:
             if head.has_body and not self._begin_upload(head.length):
                 return
-            choices = order(self._plan.preferred, self._planner.line.fleet, self._plan.key, self._started)
+            choices = order(self._plan.preferred, self._planner.line.fleet, self._plan.key, self.tally.started)
             self._attempts = Attempts(self._plane, self, verdict, choices)
-            self._attempts.next(self._started)
+            self._attempts.next(self.tally.started)
         elif isinstance(verdict, Denial):
             self._plane.metrics.denials(self._client.arrival.listener.name, verdict.reason).count += 1
             extra = () if verdict.authority is None else (blocked_by(verdict.authority),)
@@ -133,7 +120,7 @@ class Exchange:
         came = self._client.kept()
         if came:
             self.from_client(came)
-        return not self._over
+        return not self.tally.over
 
     def from_client(self, data: bytes) -> None:
         """Bytes of the request's body, and perhaps of what comes behind it."""
@@ -154,7 +141,7 @@ class Exchange:
             self._held += framed
             self._client.hold_for_provider()
             return
-        self.to_provider = upload.received
+        self.tally.to_provider = upload.received
         if framed:
             provider.transport.write(framed)
         self._await_provider(time.monotonic())
@@ -165,7 +152,7 @@ class Exchange:
         if leg is None or leg.provider is None:
             return
         timeouts = leg.provider.timeouts
-        if self._status:
+        if self.tally.status:
             self._client.expect(Wait.IDLE, now + timeouts.idle)
         elif upload is not None and not upload.done and (upload.received or not self._awaits_continue):
             self._client.expect(Wait.BODY, now + self._plane.timeouts.body_idle)
@@ -191,12 +178,12 @@ class Exchange:
         assert head is not None
         self._leg = leg = self._planner.leg(self._client.arrival, self._plan, attempts.place)
         self._provider = provider
-        start = b"%bX-Request-Id: %b\r\n\r\n%b" % (leg.start, self._request_id, self._held)
+        start = b"%bX-Request-Id: %b\r\n\r\n%b" % (leg.start, self.tally.request_id, self._held)
         provider.begin(self, head.method == "HEAD", start)
         self._await_provider(time.monotonic())
         if upload is not None:
             self._held = b""
-            self.to_provider = upload.received
+            self.tally.to_provider = upload.received
             if provider.writable:
                 self._client.unhold_for_provider()
         if attempts.connect is not None:
@@ -225,7 +212,7 @@ class Exchange:
         now = self._answered(head.status)
         keep = request.keep_alive and not self.wants_body and not self._plane.draining
         start, self._chunked, self._keep = final_head(head, request.version, keep)
-        self.to_client = len(payload)
+        self.tally.to_client = len(payload)
         if self._chunked:
             payload = _chunked(payload, done)
         self._client.transport.write(start + payload if payload else start)
@@ -235,7 +222,7 @@ class Exchange:
             self._await_provider(now)
 
     def more(self, payload: bytes, done: bool) -> None:
-        self.to_client += len(payload)
+        self.tally.to_client += len(payload)
         if self._chunked:
             payload = _chunked(payload, done)
         if payload:
@@ -272,11 +259,11 @@ class Exchange:
         assert leg is not None
         assert attempts is not None
         assert attempts.place is not None
-        self._status = status
-        self._first_byte = now - self._sent_at
-        leg.timings.first_byte.observe(self._first_byte)
+        self.tally.status = status
+        self.tally.first_byte = now - self._sent_at
+        leg.timings.first_byte.observe(self.tally.first_byte)
         leg.answered.count += 1
-        attempts.place.state.first_byte(self._first_byte, now)
+        attempts.place.state.first_byte(self.tally.first_byte, now)
         return now
 
     def client_half_closed(self) -> bool:
@@ -317,14 +304,14 @@ class Exchange:
             else:
                 for closing in attempts.place.give(provider, now):
                     closing.close()
-        self.record(now, None)
+        self.record(None)
         self._client.finished(self._keep, linger=unread)
 
     def provider_broke(self, cause: str) -> None:
         provider, attempts = self._provider, self._attempts
         self._provider = None
-        if self._status:
-            self.record(time.monotonic(), cause)
+        if self.tally.status:
+            self.record(cause)
             self._client.cut()
             return
         if attempts is None or attempts.place is None or provider is None:
@@ -343,7 +330,7 @@ class Exchange:
     def client_left(self) -> None:
         """The client's connection is gone; so is this request."""
         self._stop_provider()
-        self.record(time.monotonic(), "client-left")
+        self.record("client-left")
 
     def overdue(self, now: float, wait: Wait) -> None:
         """What was waited for did not come in time."""
@@ -413,11 +400,11 @@ class Exchange:
 
     def _fail(self, status: int, cause: str, extra: tuple[bytes, ...] = ()) -> None:
         """End it here: with an answer if none has begun, else by cutting the connection."""
-        if self._over:
+        if self.tally.over:
             return
         self._stop_provider()
-        if self._status:
-            self.record(time.monotonic(), cause)
+        if self.tally.status:
+            self.record(cause)
             self._client.cut()
             return
         head, listener = self._plan.head, self._client.arrival.listener.name
@@ -429,45 +416,23 @@ class Exchange:
 
     def _say(self, status: int, reason: str, extra: tuple[bytes, ...]) -> None:
         head = self._plan.head
-        self._status = status
+        self.tally.status = status
         keep = CLOSE if not self._keep else KEEP if head is not None and head.version == 0 else b""
         head_only = head is not None and head.method == "HEAD"
         self._client.transport.write(
-            problem(status, reason, self._request_id, head_only=head_only, keep=keep, extra=extra)
+            problem(status, reason, self.tally.request_id, head_only=head_only, keep=keep, extra=extra)
         )
-        self.record(time.monotonic(), reason)
+        self.record(reason)
         self._client.finished(self._keep, linger=True)
 
-    def record(self, now: float, reason: str | None) -> None:
-        """Count and log what came of the request; reason: a word of a fixed list, None for success."""
-        if self._over:
+    def record(self, reason: str | None) -> None:
+        """Count and log what came of the request, once; reason: a word of a fixed list, None for success."""
+        if self.tally.over:
             return
-        self._over = True
         plan, attempts = self._plan, self._attempts
         leg = self._leg or self._planner.leg(self._client.arrival, plan, None)
-        duration = now - self._started
-        cell = leg.requests
-        cell.status[self._status // 100] += 1
-        cell.to_provider += self.to_provider
-        cell.to_client += self.to_client
-        leg.timings.request.observe(duration)
-        if plan.rules is not None:
-            plan.rules.count += 1
-        self._plane.log.write(
-            record_line(
-                leg.static,
-                self._wall,
-                self._request_id,
-                self._status,
-                reason,
-                self.to_provider,
-                self.to_client,
-                duration,
-                self._first_byte,
-                None if attempts is None else attempts.connect,
-                0 if attempts is None else attempts.count,
-            )
-        )
+        connect, tries = (None, 0) if attempts is None else (attempts.connect, attempts.count)
+        self.tally.record(leg, plan.rules, self._plane.log, reason, connect, tries)
 
 
 def _chunked(payload: bytes, done: bool) -> bytes:

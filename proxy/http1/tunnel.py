@@ -32,12 +32,12 @@ class Tunnel:
 
     def from_client(self, data: bytes) -> None:
         """Bytes for the provider."""
-        self._exchange.to_provider += len(data)
+        self._exchange.tally.to_provider += len(data)
         self._provider.transport.write(data)
         self._renew()
 
     def tunnelled(self, data: bytes) -> None:
-        self._exchange.to_client += len(data)
+        self._exchange.tally.to_client += len(data)
         self._client.transport.write(data)
         self._renew()
 
@@ -78,12 +78,12 @@ class Tunnel:
     def client_left(self) -> None:
         """The client's connection is gone. What it sent last still goes on."""
         self._provider.close(self._idle)
-        self._exchange.record(time.monotonic(), None)
+        self._exchange.record(None)
 
     def _finish(self) -> None:
         """Nothing more comes from either side; what came last still goes on."""
         self._provider.close(self._idle)
-        self._exchange.record(time.monotonic(), None)
+        self._exchange.record(None)
         self._client.finished(keep=False, linger=not self._client_ended)
 
     def overdue(self, now: float, wait: Wait) -> None:
@@ -105,7 +105,7 @@ class Tunnel:
 
     def _end(self, reason: str) -> None:
         self._provider.abort()
-        self._exchange.record(time.monotonic(), reason)
+        self._exchange.record(reason)
         self._client.cut()
 
     def _renew(self) -> None:

@@ -1,0 +1,61 @@
+"""What is counted of one request, and its one record."""
+
+import time
+from typing import Final
+
+from proxy.http1.leg import Leg
+from proxy.telemetry.access_log import AccessLog
+from proxy.telemetry.cells import RuleSetCell
+from proxy.telemetry.record import line
+
+_NO_ANSWER: Final = 0
+"""The status of a request whose client left before its answer began."""
+
+
+class Tally:
+    """started: monotonic seconds. status: of the answer that has begun. to_provider, to_client: bytes of bodies.
+
+    first_byte: seconds from the request's last byte sent to the response's first, None before it came.
+    over: whether it was recorded.
+    """
+
+    __slots__ = ("first_byte", "over", "request_id", "started", "status", "to_client", "to_provider", "wall")
+
+    def __init__(self, wall: float, request_id: bytes) -> None:
+        self.wall = wall
+        self.request_id = request_id
+        self.started = time.monotonic()
+        self.status = _NO_ANSWER
+        self.first_byte: float | None = None
+        self.to_provider = 0
+        self.to_client = 0
+        self.over = False
+
+    def record(
+        self, leg: Leg, rules: RuleSetCell | None, log: AccessLog, reason: str | None, connect: float | None, tries: int
+    ) -> None:
+        """Count and log what came of the request; reason: a word of a fixed list, None for success."""
+        self.over = True
+        duration = time.monotonic() - self.started
+        cell = leg.requests
+        cell.status[self.status // 100] += 1
+        cell.to_provider += self.to_provider
+        cell.to_client += self.to_client
+        leg.timings.request.observe(duration)
+        if rules is not None:
+            rules.count += 1
+        log.write(
+            line(
+                leg.static,
+                self.wall,
+                self.request_id,
+                self.status,
+                reason,
+                self.to_provider,
+                self.to_client,
+                duration,
+                self.first_byte,
+                connect,
+                tries,
+            )
+        )
