@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -16,6 +17,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.http1.arrival import Arrival
+from proxy.wire.fields import TOKEN
 from proxy.wire.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ class Wait(Enum):
     IDLE = "idle"
     LINGER = "linger"
 
+
+# What a request can begin with: a method, or (so far) the empty line before one.
+_BEGINS: Final = re.compile(TOKEN + rb"|\r\Z")
 
 # Why reading from a client is paused; it goes on when no reason is left.
 _PIPELINED: Final = 1
@@ -284,7 +289,7 @@ class ClientConnection(asyncio.Protocol):
         limits, head = self.plane.limits, self._buffer[self._at :]
         if len(head) > limits.head:
             self._refuse(_too_large(head, limits.target))
-        elif head and (not b"A" <= head[:1] <= b"Z" or head.count(b"\n") != head.count(b"\r\n") or b"\0" in head):
+        elif head and (not _BEGINS.match(head) or head.count(b"\n") != head.count(b"\r\n") or b"\0" in head):
             # It can become no head that is accepted; waiting for the rest would only cost time.
             self._refuse(Refusal(400, "head-malformed"))
         elif head and self.wait is not Wait.HEAD:
