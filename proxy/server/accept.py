@@ -42,6 +42,9 @@ QUIET = 30.0
 TLS_GOODBYE = 5.0
 """Seconds that a client has to answer our close_notify."""
 
+_SETTLING = 0.02
+"""Seconds between looks at whether anybody is still coming in; once in a service's life."""
+
 _SHORTEST_HANDSHAKE = 1.0
 """Seconds left for a handshake whose hello came just before the deadline."""
 
@@ -161,6 +164,14 @@ class AcceptStage:
         if self._paused is not None:
             self._paused.cancel()
             self._paused = None
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until all who came in are the data plane's; who is not within so many seconds is dropped."""
+        for _ in range(int(seconds / _SETTLING)):
+            if not self.pending():
+                break
+            await asyncio.sleep(_SETTLING)
+        self.close()
 
     def pending(self) -> int:
         """Connections that are accepted and not the data plane's yet."""

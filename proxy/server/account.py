@@ -1,0 +1,70 @@
+"""What an instance tells of itself, from what it has: to its admin endpoints and when it starts."""
+
+import importlib.metadata
+from collections.abc import Iterator, Mapping, Sequence
+
+from proxy.admin import ListenerStatus, ProviderStatus
+from proxy.http1.line import Line
+from proxy.policy.policy import Policy
+from proxy.policy.settings import Endpoint, Listener
+from proxy.telemetry.metrics import Metrics
+
+
+def health(line: Line, now: float) -> list[tuple[str, str, bool]]:
+    """Name, zone and whether it is healthy, of each provider. now: the loop's time."""
+    states = line.fleet.states
+    return [(name, state.definition.zone, state.healthy(now)) for name, state in states.items()]
+
+
+def provider_words(line: Line, now: float) -> dict[str, str]:
+    """Each provider's state in a word."""
+    return {name: _word(well) for name, _, well in health(line, now)}
+
+
+def provider_statuses(line: Line, now: float) -> tuple[ProviderStatus, ...]:
+    return tuple(
+        ProviderStatus(
+            name, state.definition.operator, state.definition.zone, _word(state.healthy(now)), connections=state.open
+        )
+        for name, state in line.fleet.states.items()
+    )
+
+
+def listener_statuses(
+    policy: Policy, addresses: Mapping[str, Sequence[str]], metrics: Metrics
+) -> tuple[ListenerStatus, ...]:
+    return tuple(
+        ListenerStatus(
+            each.name, _protocol(each), tuple(addresses.get(each.name, ())), metrics.connections(each.name).count
+        )
+        for each in policy.listeners
+    )
+
+
+def introduction(policy: Policy, addresses: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """A line for each provider, then for each listener."""
+    for provider in policy.providers:
+        places = ", ".join(map(_endpoint_text, provider.endpoints))
+        yield f"provider {provider.name}: {provider.operator} in {provider.zone}, {places}"
+    for listener in policy.listeners:
+        yield f"listener {listener.name}: {_protocol(listener)} on {', '.join(addresses[listener.name])}"
+
+
+def version() -> str:
+    try:
+        return importlib.metadata.version("domicile")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _word(well: bool) -> str:
+    return "healthy" if well else "down"
+
+
+def _protocol(listener: Listener) -> str:
+    return "https" if listener.certificates else "http"
+
+
+def _endpoint_text(endpoint: Endpoint) -> str:
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"{endpoint.scheme}://{host}:{endpoint.port}"

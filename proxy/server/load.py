@@ -1,0 +1,76 @@
+"""From a policy to everything that serves it: sources, country data, providers' state, clients' certificates.
+
+All or nothing: whatever cannot be opened is told, all of it at once, and nothing has changed.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxy.http1.line import Line
+from proxy.identity.country import Countries, open_countries
+from proxy.identity.identify import Sources, open_sources
+from proxy.identity.networks import Networks
+from proxy.identity.refused import SourceRefused
+from proxy.policy.policy import Policy
+from proxy.providers.contexts import UnusableFiles
+from proxy.providers.fleet import Fleet
+from proxy.providers.resolve import Resolver
+from proxy.server.certificates import CertificateError, Certificates, open_certificates
+
+
+class LoadRefused(Exception):
+    """The operator's to mend. `mistakes`: a line for each, with its place where it has one."""
+
+    def __init__(self, mistakes: tuple[str, ...]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A line, and what its listeners show. certificates: by name of listener, TLS ones only.
+
+    expiries: when certificates end, ours to clients and to providers, by name (seconds since the epoch).
+    """
+
+    line: Line
+    certificates: Mapping[str, Certificates]
+    expiries: Mapping[str, float]
+
+
+def open_line(policy: Policy, resolver: Resolver, old: Line | None = None) -> Opened:
+    """Open what the policy names. Reads files for up to some tenths of a second; any thread may call it.
+
+    old: the line in force, whose unchanged providers carry over. Raises LoadRefused with every mistake.
+    """
+    mistakes: list[str] = []
+    if not policy.listeners:
+        mistakes.append("the policy has no listeners, so there is nothing to serve")
+    countries: Countries | None = None
+    sources: Sources | None = None
+    fleet = None
+    certificates: dict[str, Certificates] = {}
+    expiries: dict[str, float] = {}
+    try:
+        countries = open_countries(policy.geoip, time.time())
+        sources = open_sources(policy.subject, policy.zones, countries)
+    except SourceRefused as refused:
+        mistakes.append(str(refused))
+    try:
+        fleet = Fleet.open(policy, resolver) if old is None else old.fleet.renewed(policy)[0]
+    except UnusableFiles as unusable:
+        mistakes += map(str, unusable.faults)
+    try:
+        certificates, expiries = open_certificates(policy.listeners)
+    except CertificateError as error:
+        mistakes += error.mistakes
+    if countries is None or sources is None or fleet is None or mistakes:
+        raise LoadRefused(tuple(mistakes))
+    for state in fleet.states.values():
+        shown = state.definition.tls.client_certificate
+        if shown is not None and state.client_expiry is not None:
+            expiries.setdefault(shown.name, state.client_expiry)
+    policy.decider.epoch(time.time())  # compiled here and not by the first request
+    line = Line(policy, sources, countries, Networks(policy.subject.trusted_proxies), fleet)
+    return Opened(line, certificates, expiries)
