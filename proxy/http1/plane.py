@@ -144,6 +144,14 @@ class HttpPlane:
         self.limits = line.policy.limits
         self.timeouts = line.policy.timeouts
         self._planner = Planner(line, self.metrics)
+        for provider in line.policy.providers:
+            # Series exist from now on, so that the first event already is a rise.
+            self.metrics.timings(provider.name, provider.zone)
+            self.metrics.attempts(provider.name, provider.zone, "answered")
+            self.metrics.retries(provider.name, provider.zone)
+            for listener in line.policy.listeners:
+                self.metrics.requests(listener.name, provider.name, provider.zone)
+                self.metrics.withdrawn(listener.name, provider.name)
 
     def _sweep(self) -> None:
         self._sweeping = self.loop.call_later(PERIOD, self._sweep)
