@@ -19,7 +19,10 @@ _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*+\r\n")
 _TRAILER = re.compile(FIELD_LINE)
 
 # Framing, routing and credentials that come behind the content (RFC 9110 section 6.5.1).
-_NEVER_TRAILERS = HOP_BY_HOP | {b"authorization", b"content-length", b"cookie", b"expect", b"forwarded", b"host"}
+_NEVER_TRAILERS = HOP_BY_HOP | {
+    *(b"authorization", b"content-length", b"cookie", b"expect", b"forwarded", b"host"),
+    *(b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"),
+}
 
 SIZE_LINE_LIMIT = 1024
 """Bytes of one chunk's size line, extensions included."""

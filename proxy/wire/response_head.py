@@ -61,12 +61,6 @@ def read_response_head(head: bytes, to_head_request: bool) -> ResponseHead | Ref
     if match is None:
         return _GARBAGE
     minor, digits, phrase, block = match.groups()
-    try:
-        httptools.HttpResponseParser(_Judge()).feed_data(head)
-    except httptools.HttpParserUpgrade:
-        pass
-    except httptools.HttpParserError:
-        return _GARBAGE
     status, version = int(digits), int(minor)
     length = coding = upgrade = None
     connection: frozenset[bytes] = frozenset()
@@ -89,6 +83,12 @@ def read_response_head(head: bytes, to_head_request: bool) -> ResponseHead | Ref
             upgrade = value if upgrade is None else upgrade + b", " + value
     if coding is not None and length is not None:
         return _FRAMING
+    try:
+        httptools.HttpResponseParser(_Judge()).feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass  # llhttp stops behind the head, and only the head was given
+    except httptools.HttpParserError:
+        return _GARBAGE
     keep_alive = b"close" not in connection and (version == 1 or b"keep-alive" in connection)
     if to_head_request or status < 200 or status in (204, 304):
         ends = Ends.NO_BODY
