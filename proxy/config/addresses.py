@@ -83,6 +83,9 @@ def read_bind(text: str, folder: Path) -> Bind:
 
 def read_endpoint(text: str) -> Endpoint:
     """`https://HOST[:PORT]` or `http://HOST[:PORT]`, nothing after it."""
+    if "@" in text:
+        # First of all, so that no other message shows it.
+        raise Wrong("an endpoint may not hold a user or password", "put credentials into `headers`")
     match = _ENDPOINT.fullmatch(text)
     if match is None:
         suggestion = f"write https://{text}" if re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?", text) else None
@@ -92,8 +95,6 @@ def read_endpoint(text: str) -> Endpoint:
         raise not_built(f"{scheme}://")
     if scheme not in ("https", "http"):
         raise Wrong(f"{VALUE} has an unknown scheme", "endpoints are https:// or http://")
-    if "@" in match["authority"]:
-        raise Wrong("an endpoint may not hold a user or password", "put credentials into `headers`")
     if match["rest"]:
         kind = {"/": "path", "?": "query", "#": "fragment"}[match["rest"][0]]
         hint = "leave out the slash" if match["rest"] == "/" else "targets are passed on as they come"

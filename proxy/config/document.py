@@ -33,7 +33,7 @@ class Scalar:
 
     place: Place
     written: str
-    text: str
+    text: str = field(repr=False)
     broken: bool = False
 
     @property
@@ -69,7 +69,7 @@ class Document:
     file: Path
     root: Node | None
     mistakes: list[Note]
-    secrets: frozenset[str] = frozenset()
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
     def at(self, loc: Loc) -> Node | None:
         """The node at this path, or None."""

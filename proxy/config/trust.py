@@ -43,7 +43,9 @@ def read_bytes(path: Path) -> bytes:
 
 def _certificates(path: Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(read_bytes(path))
+        certificates = x509.load_pem_x509_certificates(read_bytes(path))
+        certificates[0].public_key()  # parsed when asked for
+        return certificates
     except Wrong:
         raise
     except (ValueError, UnsupportedAlgorithm):

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 def mistakes_of(document: Document, folder: Path) -> list[Note]:
     """The mistakes of a file that no single value shows."""
-    checks = (_zones, _providers, _names, _law, _routes, _sources, _periods)
+    checks = (_zones, _operators, _providers, _names, _law, _routes, _sources, _periods)
     notes = [note for check in checks for note in check(document)]
     return notes + list(_binds(document, folder)) + list(_pairs(document, folder))
 
@@ -75,6 +75,21 @@ def _some(codes: list[str]) -> str:
 
 def _codes(texts: Iterable[str]) -> frozenset[str]:
     return expand(text for text in texts if text in COUNTRIES or text in UNIONS)
+
+
+def _operators(document: Document) -> Iterator[Note]:
+    """One company, one spelling: a law that names the other spelling would miss it."""
+    spelled: dict[str, str] = {}
+    for _, loc, _ in _entries(document, ("providers",)):
+        text = _text(document, (*loc, "operator"))
+        if text is None:
+            continue
+        first = spelled.setdefault(" ".join(text.casefold().split()), text)
+        if first != text:
+            hint = "spell one company one way"
+            suggestion = f"write {quoted(first)}"
+            wrong = Wrong(f"{VALUE} is another operator's name in other letters", hint, suggestion=suggestion)
+            yield note_of(wrong, document, (*loc, "operator"))
 
 
 def _providers(document: Document) -> Iterator[Note]:

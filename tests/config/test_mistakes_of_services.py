@@ -64,6 +64,12 @@ PROVIDERS = [
     (at("▲'https://a.example?x=1'"), "has a query"),
     (at("▲'https://a.example#x'"), "has a fragment"),
     (at("▲'https://user:pass@a.example'"), "may not hold a user or password"),
+    (at("▲'ftp://user:pass@a.example'"), "may not hold a user or password"),
+    (at("▲'user:pass@a.example'"), "may not hold a user or password"),
+    (
+        provider('endpoints: ["https://x"]') + '  other: {operator: ▲ours inc, zone: eu, endpoints: "https://y"}\n',
+        "`ours inc` is another operator's name in other letters, write `Ours Inc`",
+    ),
     (at("▲'https://a.example:0'"), "has no valid port"),
     (at("▲'https://a.example:65536'"), "has no valid port"),
     (at("▲'https://a.example:'"), "has no valid port"),
