@@ -284,14 +284,22 @@ class Stage:
         return [json.loads(line) for line in lines]
 
 
-def policy_text(ports: Mapping[str, int], *, rules: str = "", more: str = "", provider: str = "", log: str = "") -> str:
+def policy_text(
+    ports: Mapping[str, int],
+    *,
+    rules: str = "",
+    more: str = "",
+    provider: str = "",
+    log: str = "",
+    scheme: str = "http",
+) -> str:
     """The policy of most tests: `cn` is the telecom's, `eu` is in Europe, anything else is elsewhere."""
     lines = []
     for name, port in ports.items():
         zone = {"cn": "cn-mainland", "eu": "eu"}.get(name, "elsewhere")
         operator = "China Telecom" if name == "cn" else "Example Inc"
         lines.append(
-            f'  {name}: {{operator: {operator}, zone: {zone}, endpoints: ["http://127.0.0.1:{port}"]{provider}}}'
+            f'  {name}: {{operator: {operator}, zone: {zone}, endpoints: ["{scheme}://127.0.0.1:{port}"]{provider}}}'
         )
     text = POLICY.format(providers="\n".join(lines), rules=rules, more=more)
     return text + (log or "log: {path: access.log}\n")
