@@ -14,7 +14,7 @@ import re
 from proxy.wire.fields import FIELD_LINE, HOP_BY_HOP, TOKEN
 
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
-_EXTENSION = rb";[ \t]*" + TOKEN + rb"++(?:=(?:" + TOKEN + rb"++|" + _QUOTED + rb"))?"
+_EXTENSION = rb";" + TOKEN + rb"++(?:=(?:" + TOKEN + rb"++|" + _QUOTED + rb"))?"
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*+\r\n")
 _TRAILER = re.compile(FIELD_LINE)
 
@@ -34,6 +34,10 @@ TRAILER_LIMIT = 8192
 """Bytes of a trailer section, all of which is dropped."""
 
 
+Piece = bytes | memoryview
+"""Bytes of a stream; a view where a copy would cost more than it is worth."""
+
+
 class FramingError(Exception):
     """The sender broke its own framing: the message is over and its connection with it."""
 
@@ -46,9 +50,9 @@ class LengthBody:
     def __init__(self, length: int) -> None:
         self.remaining = length
         self.done = length == 0
-        self.rest = b""
+        self.rest: Piece = b""
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: Piece) -> Piece:
         """Take data; return the payload in it."""
         size = len(data)
         if size < self.remaining:
@@ -74,9 +78,9 @@ class UntilCloseBody:
 
     def __init__(self) -> None:
         self.done = False
-        self.rest = b""
+        self.rest: Piece = b""
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: Piece) -> Piece:
         """Take data; all of it is payload."""
         return data
 
@@ -95,15 +99,17 @@ class ChunkedBody:
 
     def __init__(self) -> None:
         self.done = False
-        self.rest = b""
+        self.rest: Piece = b""
         self._partial = b""
         self._remaining = 0
         self._extensions = EXTENSIONS_LIMIT
         self._trailers = TRAILER_LIMIT
         self._state = self._SIZE
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: Piece) -> Piece:
         """Take data; return the payload in it, the chunks' contents joined."""
+        if isinstance(data, memoryview):
+            data = bytes(data)
         if self._partial:
             data = self._partial + data
             self._partial = b""
@@ -191,7 +197,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 _SIZE_LINE_START = re.compile(rb"[0-9A-Fa-f]{1,15}(?:;[\t -~\x80-\xff]*+)?\r?")
 
 
-def chunk(payload: bytes) -> bytes:
+def chunk(payload: Piece) -> bytes:
     """One chunk that carries payload, which must not be empty (an empty chunk ends a body)."""
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 

@@ -29,7 +29,7 @@ WHOLE = [
     # extensions, dropped
     (b"5;a\r\nhello\r\n0\r\n\r\n", b"hello"),
     (b"5;a=b;c\r\nhello\r\n0;x\r\n\r\n", b"hello"),
-    (b'5; a="b;\\"\\\\ \t\xff"\r\nhello\r\n0\r\n\r\n', b"hello"),
+    (b'5;a="b;\\"\\\\ \t\xff"\r\nhello\r\n0\r\n\r\n', b"hello"),
     (b'5;a=""\r\nhello\r\n0\r\n\r\n', b"hello"),
     # trailers, dropped
     (b"5\r\nhello\r\n0\r\nX: y\r\n\r\n", b"hello"),
@@ -119,6 +119,7 @@ BROKEN = [
         b"5;a=\r\nhello\r\n",
         b"5;=b\r\nhello\r\n",
         b"5 ;a\r\nhello\r\n",
+        b"5; a\r\nhello\r\n",
     ),
     *(
         b"5;a =b\r\nhello\r\n",
