@@ -8,7 +8,7 @@ from benchmarks.proxies.domicile import domicile_proxy
 from benchmarks.proxies.envoy import envoy_proxy
 from benchmarks.proxies.haproxy import haproxy_proxy
 from benchmarks.proxies.lane import Lane
-from benchmarks.proxies.nginx import nginx_proxy
+from benchmarks.proxies.nginx import nginx_proxy, tuned_nginx_proxy
 from tests.peers.process import Peer
 
 DOMICILE = "Domicile"
@@ -16,6 +16,7 @@ DOMICILE = "Domicile"
 PROXIES: dict[str, Callable[[Lane], AbstractContextManager[Peer]]] = {
     DOMICILE: domicile_proxy,
     "nginx": nginx_proxy,
+    "tuned nginx": tuned_nginx_proxy,
     "HAProxy": haproxy_proxy,
     "Envoy": envoy_proxy,
     "aiohttp": aiohttp_proxy,
