@@ -16,7 +16,7 @@ BARS = (
     Bar("12 B", "nginx", 2.0),
     Bar("12 B", "Envoy", 0.6),
     Bar("64 KiB", "nginx", 1.0),
-    Bar("TLS both sides, 12 B", "nginx", 2.3),
+    Bar("12 B, TLS both sides", "nginx", 2.3),
 )
 
 DECISION_RULES = 1000

@@ -40,7 +40,9 @@ def measure(
         origin = stack.enter_context(provider(folder / "provider", certificates, cores.load))
         running: dict[str, tuple[Peer, Lane]] = {}
         for name in names:
-            lane = Lane(Ports(free_port(), free_port()), origin, certificates, folder / name.replace(" ", "-"), cores.proxy)
+            lane = Lane(
+                Ports(free_port(), free_port()), origin, certificates, folder / name.replace(" ", "-"), cores.proxy
+            )
             running[name] = stack.enter_context(PROXIES[name](lane)), lane
         for work in works:
             _empty_logs(folder)

@@ -27,13 +27,15 @@ class Grid:
 
     def show(self, console: Console) -> None:
         """Print it."""
-        table = Table(title=f"\n{self.title}", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        table = Table(
+            title=self.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
+        )
         for number, name in enumerate(self.header):
             table.add_column(name, justify="right" if number else "left", no_wrap=True)
         for row in self.rows:
             table.add_row(*row)
         console.print(table)
-        console.print(self.note, style="dim")
+        console.print(self.note, style="dim", highlight=False)
 
     def markdown(self) -> str:
         """The same as Markdown."""

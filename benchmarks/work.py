@@ -47,8 +47,8 @@ COST = (
     Work("64 KiB", "/64k", connections=16),
     Work("1 MiB", "/1m", connections=4),
     Work("1 MiB upload", "/upload", connections=4, script="upload"),
-    Work("TLS both sides, 12 B", "/12", connections=16, tls=True),
-    Work("new connections, 12 B", "/12", connections=16, keep_alive=False),
+    Work("12 B, TLS both sides", "/12", connections=16, tls=True),
+    Work("12 B, no keep-alive", "/12", connections=16, keep_alive=False),
 )
 """Measured in processor time a request."""
 
