@@ -10,10 +10,13 @@
 
 import asyncio
 import re
+import struct
 import time
 from collections.abc import Callable
 from enum import Enum
+from fcntl import ioctl
 from math import inf
+from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.http1.arrival import Arrival
@@ -50,6 +53,12 @@ class Wait(Enum):
 
 # What a request can begin with: a method, or (so far) the empty line before one.
 _BEGINS: Final = re.compile(TOKEN + rb"|\r\Z")
+
+_INT: Final = struct.Struct("i")
+_NO_BYTES: Final = bytes(_INT.size)
+
+# SO_LINGER on, for no time.
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
 
 # Why reading from a client is paused; it goes on when no reason is left.
 _PIPELINED: Final = 1
@@ -133,12 +142,13 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable = False
-        self._unsent = self.transport.get_write_buffer_size()
+        self._unsent = self._untaken()
         if self.exchange is not None:
             self.exchange.client_paused()
 
     def resume_writing(self) -> None:
         self.writable = True
+        self._unsent = 0
         if self.exchange is not None:
             self.exchange.client_resumed()
         else:
@@ -197,8 +207,20 @@ class ClientConnection(asyncio.Protocol):
 
     def progressed(self) -> bool:
         """Whether the client took bytes since this was last asked, or since it stopped taking them."""
-        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        before, self._unsent = self._unsent, self._untaken()
         return self._unsent < before
+
+    def _untaken(self) -> int:
+        """Bytes that were written and that the client has not acknowledged.
+
+        The kernel's share counts too: it may be megabytes, which a slow client takes minutes for.
+        """
+        sock = self.transport.get_extra_info("socket")
+        try:
+            (queued,) = _INT.unpack(ioctl(sock.fileno(), TIOCOUTQ, _NO_BYTES))
+        except OSError:
+            queued = 0  # closed meanwhile
+        return self.transport.get_write_buffer_size() + int(queued)
 
     def finished(self, keep: bool, linger: bool) -> None:
         """The exchange is over and its answer written.
@@ -232,13 +254,20 @@ class ClientConnection(asyncio.Protocol):
 
     def _await_end(self, now: float) -> None:
         """Wait for the client to take what was written and to close; `overdue` goes on as long as it takes bytes."""
-        self._unsent = self.transport.get_write_buffer_size()
-        self.expect(Wait.LINGER, now + (self.plane.timeouts.idle if self._unsent else LINGER))
+        self._unsent = self._untaken()
+        patience = self.plane.timeouts.idle if self.transport.get_write_buffer_size() else LINGER
+        self.expect(Wait.LINGER, now + patience)
 
     def cut(self) -> None:
         """Abort: the client sees a message that was not finished."""
         self.exchange = None
         self._stop_reading()
+        self.reset()
+
+    def reset(self) -> None:
+        """Close with a reset: a FIN would be the orderly end of what HTTP/1.0 ends by close."""
+        if not self.transport.is_closing():
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self.transport.abort()
 
     def _stop_reading(self) -> None:
