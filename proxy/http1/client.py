@@ -10,6 +10,7 @@
 
 import asyncio
 import re
+import socket
 import struct
 import time
 from collections.abc import Callable

@@ -17,14 +17,14 @@ from proxy.http1.attempts import Attempts
 from proxy.http1.client import Wait
 from proxy.http1.plan import Plan, Planner, Unproven
 from proxy.http1.problems import blocked_by, problem
-from proxy.http1.provider import ProviderConnection
+from proxy.http1.provider import LARGE, ProviderConnection
 from proxy.http1.tally import Tally
 from proxy.http1.tunnel import Tunnel
 from proxy.http1.upload import TooLarge, Upload
 from proxy.policy.decision import Denial, Permit
 from proxy.policy.settings import Provider
 from proxy.providers.choice import order
-from proxy.wire.body import LAST_CHUNK, FramingError, chunk
+from proxy.wire.body import LAST_CHUNK, FramingError, Piece
 from proxy.wire.refusal import Refusal
 from proxy.wire.response_head import ResponseHead
 from proxy.wire.response_writer import CLOSE, KEEP, final_head, switched_head
@@ -206,32 +206,47 @@ class Exchange:
             self._continued = True
             self._await_provider(time.monotonic())
 
-    def response(self, head: ResponseHead, payload: bytes, done: bool) -> None:
+    def response(self, head: ResponseHead, payload: Piece, done: bool) -> None:
         request = self._plan.head
         assert request is not None
         now = self._answered(head.status)
         keep = request.keep_alive and not self.wants_body and not self._plane.draining
         start, self._chunked, self._keep = final_head(head, request.version, keep)
-        self.tally.to_client = len(payload)
-        if self._chunked:
-            payload = _chunked(payload, done)
-        self._client.transport.write(start + payload if payload else start)
+        self._pass_on(start, payload, done)
         if done:
             self._complete(now)
         else:
             self._await_provider(now)
 
-    def more(self, payload: bytes, done: bool) -> None:
-        self.tally.to_client += len(payload)
-        if self._chunked:
-            payload = _chunked(payload, done)
-        if payload:
-            self._client.transport.write(payload)
+    def more(self, payload: Piece, done: bool) -> None:
+        self._pass_on(b"", payload, done)
         now = time.monotonic()
         if done:
             self._complete(now)
         else:
             self._await_provider(now)
+
+    def _pass_on(self, start: bytes, payload: Piece, done: bool) -> None:
+        """Write what came to the client: start, then payload in the framing of the answer."""
+        write, size = self._client.transport.write, len(payload)
+        self.tally.to_client += size
+        end = b""
+        if self._chunked:
+            if size:
+                start += b"%x\r\n" % size
+                end = b"\r\n"
+            if done:
+                end += LAST_CHUNK
+        if size < LARGE:
+            piece = b"".join((start, payload, end))
+            if piece:
+                write(piece)
+            return
+        if start:
+            write(start)
+        write(payload)
+        if end:
+            write(end)
 
     def upgraded(self, head: ResponseHead, rest: bytes) -> None:
         request, provider, leg, client = self._plan.head, self._provider, self._leg, self._client
@@ -433,11 +448,6 @@ class Exchange:
         leg = self._leg or self._planner.leg(self._client.arrival, plan, None)
         connect, tries = (None, 0) if attempts is None else (attempts.connect, attempts.count)
         self.tally.record(leg, plan.rules, self._plane.log, reason, connect, tries)
-
-
-def _chunked(payload: bytes, done: bool) -> bytes:
-    framed = chunk(payload) if payload else b""
-    return framed + LAST_CHUNK if done else framed
 
 
 def _grants(granted: bytes | None, asked: bytes) -> bool:

@@ -72,7 +72,7 @@ class HttpPlane:
                     await self._emptied
             except TimeoutError:
                 for client in tuple(self._connections):
-                    client.transport.abort()
+                    client.reset()
         await self._end()
 
     async def _end(self) -> None:

@@ -10,12 +10,21 @@ import select
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from proxy.wire.body import Body, ChunkedBody, FramingError, LengthBody, UntilCloseBody
+from proxy.wire.body import Body, ChunkedBody, FramingError, LengthBody, Piece, UntilCloseBody
 from proxy.wire.refusal import Refusal
 from proxy.wire.response_head import Ends, ResponseHead, read_response_head
 
 INTERIM_LIMIT: Final = 16
 """How many 1xx heads one response may have before it counts as garbage."""
+
+LARGE: Final = 8192
+"""Bytes from which passing a view and writing twice costs less than copying."""
+
+HIGH_WATER: Final = 256 * 1024
+"""Bytes that may wait to be written to a peer before the other side is not read any more.
+
+One read is at most 256,000 bytes, so that a peer that takes them at once never stops the other.
+"""
 
 _PENDING: Final = select.POLLIN | select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
@@ -42,10 +51,10 @@ class Receiver(Owner, Protocol):
     def upgraded(self, head: ResponseHead, rest: bytes) -> None:
         """A 101, and the bytes behind it."""
 
-    def response(self, head: ResponseHead, payload: bytes, done: bool) -> None:
+    def response(self, head: ResponseHead, payload: Piece, done: bool) -> None:
         """A final head and the content that came with it; done: that is all of it."""
 
-    def more(self, payload: bytes, done: bool) -> None:
+    def more(self, payload: Piece, done: bool) -> None:
         """Further content."""
 
 
@@ -239,10 +248,10 @@ class ProviderConnection(asyncio.Protocol):
             if isinstance(head, Refusal):
                 self._broke(head.cause)
                 return
-            rest = data[end:]
             if head.status >= 200:
-                self._final(head, rest)
+                self._final(head, data, end)
                 return
+            rest = data[end:]
             if self._receiver is None or not self._passes(self._receiver, head, rest):
                 return
             data = rest
@@ -261,29 +270,30 @@ class ProviderConnection(asyncio.Protocol):
         receiver.interim(head)
         return True
 
-    def _final(self, head: ResponseHead, rest: bytes) -> None:
-        receiver = self._receiver
+    def _final(self, head: ResponseHead, data: bytes, end: int) -> None:
+        """A final head, which ends at `end` in data."""
+        receiver, behind = self._receiver, len(data) - end
         if receiver is None:
             return
         self._reusable = head.keep_alive
         if head.ends is Ends.NO_BODY:
-            if rest:
+            if behind:
                 self._reusable = False
             self._take = self._unexpected
             receiver.response(head, b"", True)
             return
+        body: Body
         if head.ends is Ends.LENGTH:
-            self._body = LengthBody(head.length or 0)
+            body = LengthBody(head.length or 0)
         else:
-            self._body = ChunkedBody() if head.ends is Ends.CHUNKS else UntilCloseBody()
+            body = ChunkedBody() if head.ends is Ends.CHUNKS else UntilCloseBody()
+        self._body = body
         self._take = self._content
-        if rest:
-            payload = self._feed(rest)
-            if payload is None:
-                return
-            receiver.response(head, payload, self._body.done)
-        else:
-            receiver.response(head, b"", self._body.done)
+        payload: Piece | None = b""
+        if behind:
+            payload = self._feed(data[end:] if behind < LARGE else memoryview(data)[end:])
+        if payload is not None:
+            receiver.response(head, payload, body.done)
 
     def _content(self, data: bytes) -> None:
         payload = self._feed(data)
@@ -291,7 +301,7 @@ class ProviderConnection(asyncio.Protocol):
         if payload is not None and receiver is not None and body is not None:
             receiver.more(payload, body.done)
 
-    def _feed(self, data: bytes) -> bytes | None:
+    def _feed(self, data: Piece) -> Piece | None:
         """The payload in data; None if the provider broke its framing, which the exchange is then told."""
         body = self._body
         if body is None:

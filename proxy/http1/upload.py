@@ -1,6 +1,6 @@
 """A request's body on its way: read by one framing, written in another of the same kind. Sans-I/O."""
 
-from proxy.wire.body import LAST_CHUNK, ChunkedBody, LengthBody, chunk
+from proxy.wire.body import LAST_CHUNK, ChunkedBody, LengthBody, Piece, chunk
 
 
 class TooLarge(Exception):
@@ -29,9 +29,9 @@ class Upload:
     @property
     def rest(self) -> bytes:
         """What came behind it."""
-        return self._body.rest
+        return bytes(self._body.rest)
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: Piece) -> Piece:
         """Take what the client sent; return what the provider is to be sent. Raises FramingError, TooLarge."""
         payload = self._body.feed(data)
         self.received += len(payload)

@@ -88,8 +88,11 @@ class Pool(Generic[C]):
         return None, closings
 
     def give(self, key: PoolKey, connection: C, now: float) -> Sequence[C]:
-        """Puts a connection back whose exchange is over; returns those to close (the oldest, when full)."""
-        if self._per_key == 0 or not connection.usable():
+        """Puts a connection back whose exchange is over; returns those to close (the oldest, when full).
+
+        Whether it is usable is asked when it is taken: only then does the answer count.
+        """
+        if self._per_key == 0:
             return (connection,)
         shelf = self._shelves.get(key)
         if shelf is None:

@@ -199,7 +199,7 @@ _SIZE_LINE_START = re.compile(rb"[0-9A-Fa-f]{1,15}(?:;[\t -~\x80-\xff]*+)?\r?")
 
 def chunk(payload: Piece) -> bytes:
     """One chunk that carries payload, which must not be empty (an empty chunk ends a body)."""
-    return b"%x\r\n%b\r\n" % (len(payload), payload)
+    return b"".join((b"%x\r\n" % len(payload), payload, b"\r\n"))
 
 
 def _may_become_size_line(window: bytes) -> bool:
