@@ -172,6 +172,7 @@ class ClientConnection(asyncio.Protocol):
         data = self._buffer[self._at :]
         self._buffer = b""
         self._at = 0
+        self._unhold(_PIPELINED)
         return data
 
     def _put(self, data: bytes) -> None:
@@ -233,6 +234,7 @@ class ClientConnection(asyncio.Protocol):
         if not keep:
             self._leave(linger or self._waiting != 0)
             return
+        self._unhold(_PROVIDER)
         self._take = self._read
         self.expect(Wait.KEEP_ALIVE, time.monotonic() + self.plane.timeouts.keep_alive)
         if self._waiting:
