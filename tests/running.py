@@ -173,7 +173,7 @@ def start(
         try:
             running.await_line("info serving ")
         except AssertionError:
-            if running.process.poll() is None:
+            if running._listening.is_alive():
                 raise
             raise DidNotStart(running.wait(), running.said) from None
         running._introduced()

@@ -109,7 +109,7 @@ class AcceptStage:
                 for ordinal, bind in enumerate(listener.binds):
                     key = _key(listener.name, bind, ordinal)
                     if key in plan:
-                        raise BindError(listener.name, bind, f"listener {plan[key][0]} has it")
+                        raise BindError(f"listener {listener.name}", bind, f"listener {plan[key][0]} has it")
                     if key in self._bound:
                         bound = self._bound[key][1]
                     else:

@@ -22,8 +22,12 @@ class BindError(Exception):
     The text names the listener, the bind and the cause, on one line.
     """
 
-    def __init__(self, listener: str, bind: Bind, cause: str) -> None:
-        super().__init__(f"listener {listener}: cannot bind {bind_text(bind)}: {cause}")
+    def __init__(self, who: str, bind: Bind, cause: OSError | str) -> None:
+        """who: `listener NAME` or `admin`."""
+        if isinstance(cause, OSError):
+            # Not the text: asyncio adds to it what is said here anyhow.
+            cause = os.strerror(cause.errno).lower() if cause.errno else str(cause)
+        super().__init__(f"{who}: cannot bind {bind_text(bind)}: {cause}")
 
 
 def bind_text(bind: Bind) -> str:
@@ -71,8 +75,7 @@ def open_bind(listener: str, bind: Bind) -> Bound:
     try:
         return Bound(bind, _open_unix(bind.path) if isinstance(bind, UnixBind) else _open_tcp(bind))
     except OSError as error:
-        cause = "address already in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error)).lower()
-        raise BindError(listener, bind, cause) from error
+        raise BindError(f"listener {listener}", bind, error) from error
 
 
 def _open_tcp(bind: TcpBind) -> socket.socket:

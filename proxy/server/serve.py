@@ -160,7 +160,7 @@ class _Service:
         try:
             await admin.start()
         except OSError as error:
-            raise BindError("admin", bind, (error.strerror or str(error)).lower()) from error
+            raise BindError("admin", bind, error) from error
         return admin
 
     def _put_in_force(self, opened: Opened, prepared: Prepared) -> None:
