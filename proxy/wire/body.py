@@ -135,6 +135,11 @@ class ChunkedBody:
                 if line_end < 0:
                     break
                 at = line_end
+                end = at + self._remaining
+                if self._state == self._DATA and data[end : end + 2] == b"\r\n":
+                    payload.append(data[at:end])  # a whole chunk at once: there may be thousands in one read
+                    at = end + 2
+                    self._state = self._SIZE
             else:
                 line_end = self._trailer(data, at)
                 if line_end < 0:

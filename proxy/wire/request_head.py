@@ -89,10 +89,9 @@ def read_request_head(head: bytes, limits: HeadLimits) -> RequestHead | Refusal:
         return Refusal(501, "method-unknown")
     if len(target) > limits.target:
         return Refusal(414, "target-too-long")
-    lines = split_lines(block)
-    if len(lines) > limits.fields:
+    if block.count(b"\n") > limits.fields:
         return Refusal(431, "too-many-fields")
-    return _meaning(head, method, target, int(minor), lines)
+    return _meaning(head, method, target, int(minor), split_lines(block))
 
 
 def _meaning(

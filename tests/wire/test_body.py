@@ -1,7 +1,7 @@
 """Where bodies end: by length, by chunks, by close; however their bytes are cut."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.wire.body import (
@@ -339,6 +339,7 @@ STREAMS = st.lists(PIECES, max_size=12).map(b"".join) | st.binary(max_size=40)
 CUTS = st.lists(st.integers(0, 300), max_size=12)
 
 
+@settings(deadline=None)
 @given(STREAMS, CUTS)
 def test_cuts_do_not_change_what_chunks_say(data: bytes, cuts: list[int]) -> None:
     whole = read(ChunkedBody(), data, [])
@@ -346,12 +347,14 @@ def test_cuts_do_not_change_what_chunks_say(data: bytes, cuts: list[int]) -> Non
     assert read(ChunkedBody(), data, cuts) == whole == bytewise
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=8), st.binary(max_size=20), CUTS)
 def test_what_we_write_we_read(payloads: list[bytes], rest: bytes, cuts: list[int]) -> None:
     data = b"".join(map(chunk, payloads)) + LAST_CHUNK
     assert read(ChunkedBody(), data + rest, cuts) == (b"".join(payloads), True, rest)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.binary(max_size=80), CUTS)
 def test_a_length_says_where_a_body_ends(length: int, data: bytes, cuts: list[int]) -> None:
     body = LengthBody(length)
@@ -366,6 +369,7 @@ def test_a_length_of_none_is_done_at_once() -> None:
     assert body.finish()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80), CUTS)
 def test_a_body_until_close_is_everything(data: bytes, cuts: list[int]) -> None:
     body = UntilCloseBody()

@@ -1,7 +1,7 @@
 """What a provider may say in a head, and what then goes to the client."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.wire.refusal import Refusal
@@ -318,6 +318,7 @@ LINES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(LINES, max_size=8), st.sampled_from([200, 204, 304, 100, 500]), st.booleans())
 def test_end_to_end_lines_stay_in_order_and_nothing_else_does(lines: list[bytes], status: int, to_head: bool) -> None:
     reading = read_response_head(head(b"HTTP/1.1 %d x" % status, *lines), to_head)

@@ -1,7 +1,7 @@
 """Authorities and absolute forms, each for itself."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.wire.target import Authority, read_authority, split_absolute
@@ -43,6 +43,7 @@ def test_an_absolute_form_is_taken_apart(target: bytes, parts: tuple[bytes, byte
     assert split_absolute(target) == parts
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40) | st.from_regex(rb"[A-Za-z0-9._:\[\]-]{1,40}", fullmatch=True))
 def test_whatever_is_an_authority_is_one_in_one_way(value: bytes) -> None:
     authority = read_authority(value)

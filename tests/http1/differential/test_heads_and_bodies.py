@@ -174,13 +174,13 @@ def edited(data: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
     return data
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(MESSAGES, EDITS)
 def test_messages_at_random(data: bytes, edits: list[tuple[int, int, bytes]]) -> None:
     compare(edited(data, edits) + CANARY)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(MESSAGES)
 def test_well_formed_messages_at_random(data: bytes) -> None:
     compare(data + CANARY)
@@ -229,7 +229,7 @@ CHUNKS = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(CHUNKS, EDITS)
 def test_chunks_at_random(chunks: bytes, edits: list[tuple[int, int, bytes]]) -> None:
     compare(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + edited(chunks, edits) + CANARY)
@@ -279,7 +279,7 @@ RESPONSES = st.builds(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(RESPONSES, EDITS, st.booleans())
 def test_responses_at_random(data: bytes, edits: list[tuple[int, int, bytes]], to_head: bool) -> None:
     compare_response(edited(data, edits), to_head)
