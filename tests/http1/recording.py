@@ -63,15 +63,13 @@ class KeptLog:
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
+        self.records: list[dict[str, object]] = []
         self._more = asyncio.Event()
 
     def write(self, line: bytes) -> None:
         self.lines.append(line)
+        self.records.append(json.loads(line))
         self._more.set()
-
-    @property
-    def records(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.lines]
 
     async def wait(self, count: int) -> list[dict[str, object]]:
         """All records once there are so many, and what the loop still had to do has been done."""
@@ -93,7 +91,7 @@ def keep_log(stage: Stage) -> KeptLog:
 def requests_counted(stage: Stage) -> Counter[tuple[str, str]]:
     """domicile_requests_total as it is scraped, by (provider, status)."""
     counted: Counter[tuple[str, str]] = Counter()
-    for family in stage.metrics.registry.collect():
+    for family in stage.metrics.collect():
         for sample in family.samples:
             if sample.name == "domicile_requests_total" and sample.value:
                 counted[sample.labels["provider"], sample.labels["status"]] += int(sample.value)
