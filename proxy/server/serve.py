@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import resource
@@ -82,7 +83,8 @@ def _cannot_start(mistakes: Iterable[str]) -> int:
 def _take_descriptors() -> None:
     """As many descriptors as we may have: the usual soft limit is there for programs that use select."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.suppress(OSError, ValueError):  # a hardened service may not
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Service:
@@ -149,6 +151,8 @@ class _Service:
         self._put_in_force(opened, prepared)
         _tell(loaded.findings)
         self._introduce()
+        # Once: what later policies bring stays in the collector's sight, for they go again. Thawing and freezing anew
+        # at each reload would stop the loop for as long as a collection of everything takes, some 50 milliseconds.
         gc.collect()
         gc.freeze()
         self._started = True
@@ -215,10 +219,6 @@ class _Service:
         self._metrics.reloaded("loaded")
         _tell(loaded.findings)
         JOURNAL.info("policy %s is in force", self._policy.digest)
-        # Frozen objects are never looked at again, so what the last policy left in cycles has to be thawed to go.
-        gc.unfreeze()
-        gc.collect()
-        gc.freeze()
 
     async def _swap(self, opened: Opened) -> None:
         """Raises LoadRefused and BindError, and has then changed nothing."""

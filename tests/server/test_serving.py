@@ -306,10 +306,10 @@ def test_out_of_descriptors_the_admin_endpoints_answer_and_a_reload_works(tmp_pa
             assert proxy.metric('domicile_connections{listener="edge"}') < 64
         assert proxy.reload(own.policy(rule=", because: short of descriptors"))
         assert _busy(proxy) - before < 3.0, "it spins"
-        for client in clients[:60]:
+        for client in clients[:90]:
             client.close()
         assert get(port) == (200, b"0123456789")
-        for client in clients[60:]:
+        for client in clients[90:]:
             client.close()
         assert sum("accepting pauses" in line for line in proxy.said) == 1
 
