@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from proxy.http1.plane import HttpPlane
     from proxy.http1.tunnel import Tunnel
 
-LEAVING: Final = 0.5
-"""Seconds from a client's FIN in mid-request to its abort. With the sweep's period it stays below one."""
+LEAVING: Final = 0.4
+"""Seconds from a client's FIN in mid-request to its abort. With two periods of the sweep it stays below one."""
 
 LINGER: Final = 2.0
 """Seconds for which a client's unread bytes are drained after our last answer."""
@@ -122,11 +122,12 @@ class ClientConnection(asyncio.Protocol):
         self._fin = True
         return self.exchange is not None and self.exchange.client_half_closed()
 
-    def hung_up(self) -> None:
-        """A FIN or RST was seen while reading was paused."""
-        self._fin = True
-        if self.exchange is None or not self.exchange.client_half_closed():
+    def hung_up(self, reset: bool) -> None:
+        """The end of what the client sends was seen while reading is paused. reset: the client is gone."""
+        if reset:
             self.transport.abort()
+        elif self.exchange is None or self.exchange.client_may_be_leaving():
+            self.leaving()
 
     def leaving(self) -> bool:
         """The client sends no more: go on for a moment; whether our direction can stay open alone."""

@@ -285,6 +285,10 @@ class Exchange:
         """The client sends no more; whether its connection stays open until it has its answer."""
         return not self.wants_body and self._client.leaving()
 
+    def client_may_be_leaving(self) -> bool:
+        """Whether an end of what the client sends, behind what was not read yet, may be its end."""
+        return True
+
     # Back-pressure
 
     def provider_paused(self) -> None:

@@ -170,7 +170,7 @@ class HttpPlane:
                 by_descriptor[descriptor] = client
                 paused.register(descriptor, _LEFT)
         if by_descriptor:
-            for descriptor, _ in paused.poll(0):
-                by_descriptor[descriptor].hung_up()
+            for descriptor, events in paused.poll(0):
+                by_descriptor[descriptor].hung_up(reset=bool(events & select.POLLERR))
         for idle in self.line.fleet.expire(now):
             idle.close()

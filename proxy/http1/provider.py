@@ -197,9 +197,13 @@ class ProviderConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._tunnel is not None:
             return self._tunnel.provider_half_closed()
-        if self._receiver is not None and isinstance(self._body, UntilCloseBody):
-            self._body.finish()
-            self._receiver.more(b"", True)
+        if self._receiver is not None:
+            if isinstance(self._body, UntilCloseBody):
+                self._body.finish()
+                self._receiver.more(b"", True)
+            else:
+                # At once: closing would first wait for the provider to take what was written.
+                self._broke("provider-closed")
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -7,7 +7,7 @@ import time
 from math import inf
 from typing import TYPE_CHECKING
 
-from proxy.http1.client import Wait
+from proxy.http1.client import LEAVING, Wait
 from proxy.http1.plan import Planner
 from proxy.http1.provider import ProviderConnection
 
@@ -50,6 +50,10 @@ class Tunnel:
         self._provider.transport.write_eof()
         return self._client.transport.can_write_eof()
 
+    def client_may_be_leaving(self) -> bool:
+        """Not by what it sends: its end is passed on when all before it has been."""
+        return False
+
     def provider_half_closed(self) -> bool:
         self._provider_ended = True
         if self._client_ended or not self._client.transport.can_write_eof():
@@ -73,17 +77,17 @@ class Tunnel:
         self._provider.resume()
 
     def provider_broke(self, cause: str) -> None:
-        self._finish()
+        self._finish(None if self._provider_ended else cause)
 
     def client_left(self) -> None:
-        """The client's connection is gone. What it sent last still goes on."""
-        self._provider.close(self._idle)
-        self._exchange.record(None)
+        """The client's connection is gone. What it sent last still goes on, but a reset gives it a moment only."""
+        self._provider.close(self._idle if self._client_ended else LEAVING)
+        self._exchange.record(None if self._client_ended else "client-left")
 
-    def _finish(self) -> None:
+    def _finish(self, reason: str | None = None) -> None:
         """Nothing more comes from either side; what came last still goes on."""
         self._provider.close(self._idle)
-        self._exchange.record(None)
+        self._exchange.record(reason)
         self._client.finished(keep=False, linger=not self._client_ended)
 
     def overdue(self, now: float, wait: Wait) -> None:

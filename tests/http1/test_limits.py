@@ -152,16 +152,14 @@ async def test_a_body_past_the_limit_in_chunks_is_a_413_and_never_whole_at_the_p
         if expects:
             assert (await client.head()).status == 100
         else:
-            await eventually(
-                lambda: bool(stage.providers["cn"].heads) and b"\r\n\r\n" in stage.providers["cn"].heads[0]
-            )
+            await eventually(lambda: any(stage.providers["cn"].heads))
         await client.send(body)
         response = await client.response()
         assert (response.status, response.reason) == (413, "body-too-large")
         conversation = stage.providers["cn"].conversations[0]
         async with asyncio.timeout(PATIENCE):
             await conversation.ended.wait()
-        assert not conversation.received.endswith(b"0\r\n\r\n")
+        assert not conversation.received.partition(b"\r\n\r\n")[2].endswith(b"0\r\n\r\n")
         (record,) = await told(stage)
         assert (record["status"], record["reason"], record["provider"]) == (413, "body-too-large", "cn")
         client.close()
