@@ -45,7 +45,7 @@ def origin() -> Iterator[Origin]:
     ready = threading.Event()
 
     async def serve() -> None:
-        server = web.Server(recorded.answer)
+        server = web.Server(recorded.answer, auto_decompress=False)
         runner = web.ServerRunner(server)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

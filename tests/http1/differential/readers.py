@@ -42,7 +42,8 @@ def our_request(data: bytes) -> tuple[RequestHead, Message] | None:
     if not isinstance(head, RequestHead):
         return None
     body = ChunkedBody() if head.length is None else LengthBody(head.length)
-    fields = [(name, value) for name, value, _ in head.lines]
+    # h11 reports the coding in lower case, so all do.
+    fields = [(name, value.lower() if name == b"transfer-encoding" else value) for name, value, _ in head.lines]
     start = (head.method.encode(), head_bytes.split(b" ")[1])
     found = _content(start, fields, body, data, len(head_bytes))
     return None if found is None else (head, found)
@@ -134,7 +135,8 @@ class _Heard:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # and not in the trailers
-            self.fields.append((name.lower(), value.strip(b" \t")))
+            lowered, stripped = name.lower(), value.strip(b" \t")
+            self.fields.append((lowered, stripped.lower() if lowered == b"transfer-encoding" else stripped))
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -158,7 +158,7 @@ def check(fronts: Fronts, peer: str, sent: bytes, asked: Asked) -> bool:
     assert peer in REFUSED_BY, (peer, sent, seen, answer)
     assert REFUSED_BY[peer](asked), (peer, sent, seen, answer)
     assert seen in ([], [CANARY_ASKED]), (peer, sent, seen)
-    assert answer.startswith(b"HTTP/1.1 4"), (peer, sent, answer)
+    assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), (peer, sent, answer)
     return False
 
 
