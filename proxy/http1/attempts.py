@@ -71,6 +71,8 @@ class Attempts:
             return
         self.count += 1
         self.place = place
+        if self.count > 1:
+            self._plane.retried(place)
         provider, closings = place.take(self._permit, now)
         for closing in closings:
             closing.close()

@@ -111,7 +111,7 @@ class ScriptedProvider:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield
@@ -119,6 +119,10 @@ class ScriptedProvider:
             server.close()
             for conversation in self.conversations:
                 conversation.writer.transport.abort()
+
+    def refuse(self) -> None:
+        """Listen no longer; living connections stay."""
+        self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         conversation = Conversation(reader, writer)
