@@ -18,7 +18,7 @@ import socket
 import ssl
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import IPv6Address, ip_address
 
 from proxy.http1.arrival import Arrival
@@ -47,6 +47,9 @@ _SETTLING = 0.02
 
 _SHORTEST_HANDSHAKE = 1.0
 """Seconds left for a handshake whose hello came just before the deadline."""
+
+_PEERS = 4096
+"""Addresses kept parsed."""
 
 _log = logging.getLogger("domicile.accept")
 
@@ -224,10 +227,8 @@ class AcceptStage:
             else:
                 sock.close()
             return
-        peer: Address | None = None
-        if sock.family != socket.AF_UNIX:
-            peer = _peer(address[0])
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A Unix peer's is text, mostly empty. TCP_NODELAY is the loop's doing.
+        peer = _peer(address[0]) if isinstance(address, tuple) else None
         if opening.certificates is None:
             arrival = Arrival(opening.listener, peer, tls=False, sni=None, certificate=None, ech=False)
             self._hand_over(door, sock, arrival, None, 0)
@@ -319,6 +320,7 @@ def _key(listener: str, bind: Bind, ordinal: int) -> _Key:
     return (listener, bind, ordinal) if isinstance(bind, TcpBind) and bind.port == 0 else bind
 
 
+@lru_cache(_PEERS)
 def _peer(text: str) -> Address:
     address = ip_address(text.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
