@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measure, print the tables, and after a full run write RESULTS.md."""
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -33,6 +34,7 @@ def main() -> int:
     works = [work for work in (*COST, PACED) if not options.work or work.name in options.work]
     rounds, seconds = (1, 1) if options.quick else (options.rounds, options.seconds)
     console = Console()
+    busy = os.getloadavg()[0]
     # Stopping is the same by keyboard and by a supervisor: every block is left, every process ends.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -54,13 +56,18 @@ def main() -> int:
         console.print(f"{RESULTS.name} is left as it is: it is written by full runs only.")
     else:
         date = datetime.now(UTC).strftime("%d %B %Y")
-        RESULTS.write_text(results(grids, describe_machine(), date, rounds, seconds), encoding="utf-8")
+        RESULTS.write_text(
+            results(grids, (*describe_machine(), ("load before", f"{busy:.2f}")), date, rounds, seconds),
+            encoding="utf-8",
+        )
         console.print(f"Written to benchmarks/{RESULTS.name}.")
     return 1 if figures.failures else 0
 
 
 def _grids(figures: Figures, decisions: Sequence[Cost]) -> tuple[Grid, ...]:
-    grids = [cost_grid(figures), latency_grid(figures), spread_grid(figures)]
+    grids = [cost_grid(figures), spread_grid(figures)]
+    if PACED.name in figures.works():
+        grids.insert(1, latency_grid(figures))
     if DOMICILE in figures.proxies():
         grids[:0] = ratio_grid(figures), budget_grid(figures, decisions)
     if decisions:

@@ -1,6 +1,5 @@
 """What a run measured, and its medians."""
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median
@@ -49,10 +48,11 @@ class Figures:
 
     def proxies(self) -> list[str]:
         """Those that have a figure, in the order in which they first ran."""
-        order: dict[str, None] = defaultdict()
-        for row in self.rows:
-            order.setdefault(row.proxy)
-        return list(order)
+        return list(dict.fromkeys(row.proxy for row in self.rows))
+
+    def works(self) -> set[str]:
+        """Those that have a figure of some proxy."""
+        return {row.work for row in self.rows}
 
 
 def _median(values: Iterable[float]) -> float | None:

@@ -30,7 +30,7 @@ def describe_machine() -> tuple[tuple[str, str], ...]:
 
 def _said(command: list[str]) -> str:
     run = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(r"\d+\.\d+(\.\d+)*", run.stdout + run.stderr)
+    found = re.search(r"\b\d+\.\d+\.\d+\b", run.stdout + run.stderr)
     return found[0] if found else "unknown"
 
 

@@ -11,7 +11,7 @@ from benchmarks.budget import BARS, DECISION_NEVER_SEEN, DECISION_REPEATED, DECI
 from benchmarks.decide import Cost
 from benchmarks.figures import Figures
 from benchmarks.proxies import DOMICILE
-from benchmarks.work import COST, PACED
+from benchmarks.work import COST, PACED, Work
 
 NOTHING = "–"
 
@@ -28,7 +28,12 @@ class Grid:
     def show(self, console: Console) -> None:
         """Print it."""
         table = Table(
-            title=self.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
+            title=self.title,
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
         )
         for number, name in enumerate(self.header):
             table.add_column(name, justify="right" if number else "left", no_wrap=True)
@@ -48,7 +53,8 @@ def ratio_grid(figures: Figures) -> Grid:
     """How many times another's processor time Domicile takes."""
     others = [name for name in figures.proxies() if name != DOMICILE]
     rows = tuple(
-        (work.name, *(_number(figures.ratio(work.name, DOMICILE, other), 1, 2) for other in others)) for work in COST
+        (work.name, *(_number(figures.ratio(work.name, DOMICILE, other), 1, 2) for other in others))
+        for work in _measured(figures)
     )
     note = "Domicile's processor time a request over each other proxy's; below 1, Domicile takes less."
     return Grid("Ratios", note, ("work", *(f"/ {name}" for name in others)), rows)
@@ -76,7 +82,9 @@ def budget_grid(figures: Figures, decisions: Sequence[Cost]) -> Grid:
 def cost_grid(figures: Figures) -> Grid:
     """Microseconds of processor time a request."""
     names = figures.proxies()
-    rows = tuple((work.name, *(_number(figures.cost(work.name, name), 1e6, 1) for name in names)) for work in COST)
+    rows = tuple(
+        (work.name, *(_number(figures.cost(work.name, name), 1e6, 1) for name in names)) for work in _measured(figures)
+    )
     note = "Microseconds of the proxy's own processor time, user and kernel; median of the rounds."
     return Grid("Processor time a request", note, ("work", *names), rows)
 
@@ -96,7 +104,9 @@ def latency_grid(figures: Figures) -> Grid:
 def spread_grid(figures: Figures) -> Grid:
     """How far the rounds lie apart."""
     names = figures.proxies()
-    rows = tuple((work.name, *(_percent(figures.spread(work.name, name)) for name in names)) for work in COST)
+    rows = tuple(
+        (work.name, *(_percent(figures.spread(work.name, name)) for name in names)) for work in _measured(figures)
+    )
     note = "Largest less smallest processor time of the rounds, as a share of their median."
     return Grid("Spread of the rounds", note, ("work", *names), rows)
 
@@ -111,6 +121,11 @@ def results(grids: Iterable[Grid], machine: Iterable[tuple[str, str]], date: str
     )
     facts = "\n".join(("| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in machine)))
     return head + facts + "\n\n" + "\n".join(grid.markdown() for grid in grids)
+
+
+def _measured(figures: Figures) -> list[Work]:
+    works = figures.works()
+    return [work for work in COST if work.name in works]
 
 
 def _number(value: float | None, scale: float, digits: int) -> str:
