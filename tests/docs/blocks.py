@@ -4,6 +4,7 @@ A comment directly above a block says what it is to the tests:
 
     <!-- extends tests/docs/base.yaml -->    a part of a policy, and the policy that it is a part of
     <!-- file access.log -->                 the block's text is that file, for the blocks after it
+    <!-- figures vary -->                    numbers in the output are examples
 """
 
 import re
@@ -34,6 +35,7 @@ class Block:
     text: str
     extends: str | None
     file: str | None
+    figures_vary: bool
 
     def __str__(self) -> str:
         return f"{self.document}:{self.line}"
@@ -75,6 +77,6 @@ def read(path: Path) -> Document:
 def _block(path: Path, text: str, match: "re.Match[str]") -> Block:
     above = _COMMENT.search(text, 0, match.start())
     said = {} if above is None else {above[1]: above[2]}
-    assert said.keys() <= {"extends", "file"}, f"{path}: a comment says {said}"
+    assert said.keys() <= {"extends", "file", "figures"}, f"{path}: a comment says {said}"
     line = text.count("\n", 0, match.start()) + 1
-    return Block(path, line, match[1], match[2], said.get("extends"), said.get("file"))
+    return Block(path, line, match[1], match[2], said.get("extends"), said.get("file"), "figures" in said)

@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.docs.transcript import Step, matches
+from tests.docs.transcript import Step
 
 PATIENCE = 60.0
 """Seconds that a command may take."""
@@ -54,8 +54,8 @@ class Terminal:
         self._process.stdin.flush()
         until = time.monotonic() + PATIENCE
         said, status = "", None
-        while status is None or (background and not matches(step.expected, said)):
-            if lasts and said and matches(step.expected, said):
+        while status is None or (background and not step.is_met_by(said)):
+            if lasts and said and step.is_met_by(said):
                 return said
             try:
                 said += self._heard.get(timeout=max(0.0, until - time.monotonic())).decode(errors="replace")
@@ -66,7 +66,7 @@ class Terminal:
                 said = said[: ended.start()] + said[ended.end() :]
         if status is None:
             raise WentWrong(f"`{step.command}` neither ended nor said what it should:\n{said}")
-        if not matches(step.expected, said):
+        if not step.is_met_by(said):
             raise WentWrong(f"`{step.command}` said:\n{said}\nand not:\n{step.expected}")
         if status and not may_fail:
             raise WentWrong(f"`{step.command}` ended with status {status}:\n{said}")

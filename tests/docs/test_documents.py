@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,12 @@ import pytest
 from tests.docs.blocks import DOCUMENTS, ROOT, Block, read
 from tests.docs.clone import Clone
 from tests.docs.terminal import PATIENCE, Terminal, WentWrong
-from tests.docs.transcript import PROMPT, Step, matches, steps_of
+from tests.docs.transcript import PROMPT, steps_of
 
 BLOCKS = [block for path in DOCUMENTS for block in read(path).blocks]
 
 RUN = ("console", "python")
-READ = ("yaml", "json", "text")
+READ = ("yaml", "json", "ini", "text")
 ELSEWHERE = {"promql": Path("docs/metrics.md")}
 """Languages that other tests run, and the one document that they read: tests/telemetry."""
 
@@ -41,6 +42,7 @@ def runnable() -> Iterator[object]:
             yield pytest.param(path, marks=pytest.mark.debian if debian else (), id=str(path))
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", list(runnable()))
 def test_what_a_document_says_happens(path: Path, tmp_path: Path) -> None:
     # One folder for the whole document, in its order; each console block is a terminal of its own.
@@ -61,15 +63,16 @@ def test_what_a_document_says_happens(path: Path, tmp_path: Path) -> None:
 
 
 def _type(clone: Clone, terminal: Terminal, block: Block) -> None:
-    steps = steps_of(block.text)
+    steps = steps_of(block.text, block.figures_vary)
     for step, following in zip(steps, [*steps[1:], None], strict=True):
         try:
             if step.command not in TOUR:
-                here = Step(step.line, clone.exchanged(step.command), clone.exchanged(step.expected))
+                command, expected = clone.exchanged(step.command), clone.exchanged(step.expected)
+                here = replace(step, command=command, expected=expected)
                 terminal.run(here, may_fail=following is not None and following.command == "echo $?")
             elif not _toured:
                 _toured.append(terminal.run(step))
-            elif not matches(step.expected, _toured[0]):
+            elif not step.is_met_by(_toured[0]):
                 raise WentWrong(f"`{step.command}` said:\n{_toured[0]}\nand not:\n{step.expected}")
         except WentWrong as wrong:
             pytest.fail(f"{block.document}:{block.line + 1 + step.line}: {clone.restored(str(wrong))}", pytrace=False)
@@ -93,6 +96,9 @@ def test_every_block_is_of_a_kind_that_is_run_or_read(block: Block) -> None:
     if language == "json":
         for line in [block.text] if block.text.startswith("{\n") else block.text.splitlines():
             json.loads(line)
+    elif language == "ini":
+        unit = (ROOT / "deploy/domicile.service").read_text("utf-8").splitlines()
+        assert set(block.text.splitlines()) <= set(unit)
     elif language == "text":
         assert block.text.strip()
         assert not (found := _COMMAND.search(block.text)), f"{found and found[0]!r} is a command: let it be run"

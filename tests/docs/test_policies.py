@@ -75,3 +75,32 @@ def test_the_ten_lines_are_the_example() -> None:
     example = (ROOT / "config/quickstart/policy.yaml").read_text("utf-8").splitlines()
     assert quickstart.splitlines() == [line for line in example if not line.startswith("#")]
     assert len(quickstart.splitlines()) == 10
+
+
+NOT_YET = {
+    "a directory": "subject: {sources: [{directory: {sqlite: directory.db, key: {header: X-Account}}}]}",
+    "client certificates": "subject: {sources: [{client_certificate: {home_from: C, subject_from: CN}}]}",
+    "home cookies": "subject: {sources: [{home_cookie: {}}]}",
+    "key sets by URL": 'subject: {sources: [{jwt: {jwks: "https://a.b/k", issuer: a, audience: b, home_claim: c}}]}',
+    "TLS passthrough": 'listeners: [{name: pass, bind: "127.0.0.1:9443", protocol: tls}]',
+    "TCP": 'listeners: [{name: pg, bind: "127.0.0.1:5432", protocol: tcp}]',
+    "PROXY protocol from clients": 'listeners: [{name: edge, bind: "127.0.0.1:8080", proxy_protocol: required}]',
+    "endpoints of TLS passthrough": 'providers: {own-eu: {endpoints: ["tls://eu.storage.example:443"]}}',
+    "endpoints of TCP": 'providers: {own-eu: {endpoints: ["tcp://eu.storage.example:5432"]}}',
+    "health probes": "providers: {own-eu: {health: {path: /}}}",
+    "balancing": "providers: {own-eu: {balance: least}}",
+    "PROXY protocol to providers": "providers: {own-eu: {send_proxy: v2}}",
+    "sealing": "providers: {own-eu: {seal: {key: a}}}",
+    "its keys": "keys: {a: {file: b}}",
+    "workers": "workers: 4",
+    "upgrades": "control: /run/domicile/control.sock",
+}
+
+
+@pytest.mark.parametrize("part", NOT_YET.values(), ids=NOT_YET)
+def test_what_is_not_built_is_refused_as_the_readme_says(part: str, folder: Path) -> None:
+    said = "`not available in this version`"
+    assert said in read(Path("README.md")).prose
+    base = yaml.load((ROOT / "tests/docs/base.yaml").read_text("utf-8"), yaml.BaseLoader)
+    notes = check(folder, yaml.safe_dump(merged(base, yaml.load(part, yaml.BaseLoader))))
+    assert [note for note in notes if said.strip("`") in str(note)], notes

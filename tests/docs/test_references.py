@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.blocks import DOCUMENTS, ROOT, read
+from tests.floors.test_floors import FLOORS
 
 _PATH = re.compile(r"(?:proxy|tests|config|deploy|docs|benchmarks)/[\w./-]+")
 
@@ -41,3 +42,22 @@ def test_the_index_has_every_document() -> None:
     linked = {link.partition("#")[0] for link in read(Path("docs/README.md")).links}
     there = {path.name for path in (ROOT / "docs").iterdir() if path.is_file()} - {"README.md"}
     assert there <= linked
+
+
+def test_the_architecture_has_every_file_of_the_http_plane() -> None:
+    prose = read(Path("docs/architecture.md")).prose
+    section = prose.partition("## The HTTP plane")[2].partition("\n## ")[0]
+    told = set(re.findall(r"^\| `(\w+\.py)` \|", section, re.MULTILINE))
+    assert told == {path.name for path in (ROOT / "proxy/http1").glob("*.py")} - {"__init__.py"}
+
+
+def test_the_architecture_has_every_floor() -> None:
+    told = {
+        package: int(floor)
+        for floor, package in re.findall(
+            r"^\| (\d) \| `proxy/(\w+)/` \|", read(Path("docs/architecture.md")).prose, re.M
+        )
+    }
+    there = {path.parent.name for path in (ROOT / "proxy").glob("*/__init__.py")} | {"policy"}
+    assert told.keys() == there
+    assert {package: FLOORS[package] for package in told} == told

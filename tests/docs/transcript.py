@@ -2,7 +2,7 @@
 
 A line that begins with `$ ` is a command; what follows, up to the next, is what it prints. `...` in that stands for
 anything within a line, and on a line of its own for any number of lines. Times, digests and request ids need
-not be the very ones. A command that shows no output may print what it likes.
+not be the very ones; where figures vary, nor do numbers. A command that shows no output may print what it likes.
 """
 
 import re
@@ -15,7 +15,16 @@ _FLEETING = (
     r"sha256:[0-9a-f]{64}",
     r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])",
 )
-_PARTS = re.compile("|".join([r"(?P<any>\.\.\.)", *(f"(?P<f{i}>{each})" for i, each in enumerate(_FLEETING))]))
+_FIGURE = r"[0-9][0-9.,]*"
+_ANY = "..."
+
+
+def _parts(*kinds: str) -> "re.Pattern[str]":
+    return re.compile("|".join(f"({each})" for each in (re.escape(_ANY), *kinds)))
+
+
+_USUAL = _parts(*_FLEETING)
+_VARYING = _parts(*_FLEETING, _FIGURE)
 
 
 @dataclass(frozen=True)
@@ -25,9 +34,14 @@ class Step:
     line: int
     command: str
     expected: str
+    figures_vary: bool = False
+
+    def is_met_by(self, output: str) -> bool:
+        """Whether the output is what the document shows."""
+        return matches(self.expected, output, self.figures_vary)
 
 
-def steps_of(block: str) -> list[Step]:
+def steps_of(block: str, figures_vary: bool = False) -> list[Step]:
     """The steps of a console block. A command goes on over lines that end in a backslash, and over here-documents."""
     steps: list[Step] = []
     lines = block.splitlines()
@@ -47,27 +61,28 @@ def steps_of(block: str) -> list[Step]:
         until = at
         while until < len(lines) and not lines[until].startswith(PROMPT):
             until += 1
-        steps.append(Step(first, "\n".join(command), "\n".join(lines[at:until])))
+        steps.append(Step(first, "\n".join(command), "\n".join(lines[at:until]), figures_vary))
         at = until
     return steps
 
 
-def matches(expected: str, output: str) -> bool:
+def matches(expected: str, output: str, figures_vary: bool = False) -> bool:
     """Whether the output is what was expected; white space at line ends does not count."""
     if not expected.strip():
         return True
     pattern = "".join(
-        r"(?:[^\n]*\n)*?" if line.strip() == "..." else _of_line(line.rstrip()) + "\n"
+        r"(?:[^\n]*\n)*?" if line.strip() == _ANY else _of_line(line.rstrip(), figures_vary) + "\n"
         for line in expected.strip("\n").splitlines()
     )
     tidy = "".join(f"{line.rstrip()}\n" for line in output.strip("\n").splitlines())
     return re.fullmatch(pattern, tidy) is not None
 
 
-def _of_line(line: str) -> str:
+def _of_line(line: str, figures_vary: bool) -> str:
     pattern, at = "", 0
-    for part in _PARTS.finditer(line):
+    for part in (_VARYING if figures_vary else _USUAL).finditer(line):
         pattern += re.escape(line[at : part.start()])
-        pattern += r"[^\n]*?" if part["any"] else _FLEETING[int((part.lastgroup or "f0")[1:])]
+        kind = part.lastindex or 1
+        pattern += r"[^\n]*?" if kind == 1 else (*_FLEETING, _FIGURE)[kind - 2]
         at = part.end()
     return pattern + re.escape(line[at:])
