@@ -88,6 +88,17 @@ class Attempts:
             self._plane.retried(self.place)
             self._begin_dial(self.place)
 
+    def renew(self, permit: Permit, choices: Sequence[EndpointState[ProviderConnection]], now: float) -> None:
+        """Go on under another decision, before anything was sent."""
+        self._permit = permit
+        place = self.place
+        if place is not None and not place.state.retired and permit.covers(place.state.definition):
+            self._choices = iter([choice for choice in choices if choice is not place])
+            return
+        self.stop()
+        self._choices = iter(choices)
+        self.next(now)
+
     def last(self) -> None:
         """After the endpoint in hand, try no other."""
         self._choices = iter(())

@@ -336,7 +336,7 @@ class Exchange:
         if attempts is None or attempts.place is None or provider is None:
             return
         self._plane.attempted(attempts.place, "broken")
-        if self._may_repeat(provider):
+        if self._may_repeat(provider) and not attempts.place.state.retired:
             attempts.again()
         else:
             self._fail(502, cause)
@@ -344,7 +344,8 @@ class Exchange:
     def _may_repeat(self, provider: ProviderConnection) -> bool:
         head = self._plan.head
         idempotent = head is not None and head.method in IDEMPOTENT and head.upgrade is None
-        return idempotent and self._upload is None and provider.serves > 1 and not provider.heard
+        again = idempotent and self._upload is None and provider.serves > 1 and not provider.heard
+        return again and self.withdrawn_at == inf
 
     def client_left(self) -> None:
         """The client's connection is gone; so is this request."""
@@ -368,28 +369,36 @@ class Exchange:
             self._fail(504, "provider-too-slow")
 
     def redecide(self, planner: Planner, now: float, wall: float) -> None:
-        """Another line is in force, or a date has passed: may the provider in hand go on with this?
+        """Another line is in force, or a date has passed: may this go on?
 
-        If not, a request that has sent nothing ends now, and one in flight has a moment to finish. No further
-        provider is tried on the old permit in any case.
+        A request that has sent nothing goes on by the new decision alone. One in flight stays with its provider
+        if that is still permitted; if not, it has a moment to finish.
         """
-        if self._attempts is not None:
-            self._attempts.last()
-        if self.permitted(planner, wall):
-            self.withdrawn_at = inf
-        elif self._provider is None:
-            self.end_withdrawn()
+        attempts = self._attempts
+        if attempts is None:
+            return
+        plan = planner.again(self._client.arrival, self._plan, self.tally.wall, wall)
+        if self._provider is not None:
+            attempts.last()
+            if self._covered(plan):
+                self.withdrawn_at = inf
+            else:
+                self.withdrawn_at = min(self.withdrawn_at, now + self._plane.timeouts.withdrawn)
+        elif isinstance(plan.verdict, Permit) and plan.preferred is not None:
+            self._planner, self._plan = planner, plan
+            attempts.renew(plan.verdict, order(plan.preferred, planner.line.fleet, plan.key, now), now)
         else:
-            self.withdrawn_at = min(self.withdrawn_at, now + self._plane.timeouts.withdrawn)
+            self.end_withdrawn()
 
     def permitted(self, planner: Planner, wall: float) -> bool:
         """Whether the provider in hand may be sent this request by another line, or at another time."""
+        return self._covered(planner.again(self._client.arrival, self._plan, self.tally.wall, wall))
+
+    def _covered(self, plan: Plan) -> bool:
         place = None if self._attempts is None else self._attempts.place
-        if place is None:
-            return True
-        provider = place.state.definition
-        verdict = planner.plan(self._client.arrival, self._plan.head_bytes, wall).verdict
-        return isinstance(verdict, Permit) and any(same_recipient(provider, other) for other in verdict.providers)
+        if place is None or not isinstance(plan.verdict, Permit):
+            return False
+        return any(same_recipient(place.state.definition, other) for other in plan.verdict.providers)
 
     def end_withdrawn(self) -> None:
         """Abort: its permit was withdrawn."""

@@ -111,6 +111,14 @@ class Planner:
             self._table[key] = plan
         return plan
 
+    def again(self, arrival: Arrival, plan: Plan, shown: float, now: float) -> Plan:
+        """What a living request, whose head has been read, comes to at `now`.
+
+        Its credential is judged as of when it was shown: one that ran out since still says who asked, one that
+        this line does not believe does not.
+        """
+        return plan if plan.head is None else self._judged(arrival, plan.head_bytes, plan.head, now, shown)
+
     def refused(self, refusal: Refusal) -> Plan:
         """The plan for what never became a whole head."""
         return Plan(b"", None, refusal, 0.0)
@@ -126,6 +134,9 @@ class Planner:
         head = read_request_head(head_bytes, self._head_limits)
         if isinstance(head, Refusal):
             return Plan(head_bytes, None, head, 0.0)
+        return self._judged(arrival, head_bytes, head, now, now)
+
+    def _judged(self, arrival: Arrival, head_bytes: bytes, head: RequestHead, now: float, shown: float) -> Plan:
         path = canonical_path(head.path)
         if path is None and self._paths_matter:
             return Plan(head_bytes, head, Refusal(400, "path-ambiguous"), 0.0)
@@ -146,7 +157,7 @@ class Planner:
             client=client,
             ech=arrival.ech,
         )
-        identity = line.sources.identify(Evidence(fields, client, country), now)
+        identity = line.sources.identify(Evidence(fields, client, country), shown)
         if not isinstance(identity, Identity):
             invalid = isinstance(identity, Invalid)
             unproven = Unproven(401, "credential-invalid") if invalid else Unproven(503, "source-unavailable")
