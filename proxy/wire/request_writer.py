@@ -9,12 +9,14 @@
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from proxy.policy.facts import Address
 from proxy.wire.fields import HOP_BY_HOP
 from proxy.wire.request_head import RequestHead
+from proxy.wire.target import read_authority
 
 VIA = b"1.1 domicile"
 """How we name ourselves in Via (RFC 9110 section 7.6.3)."""
@@ -77,10 +79,10 @@ def end_to_end(head: RequestHead, sender: Sender, withheld: frozenset[bytes]) ->
                     chains.setdefault(name, []).append(value)
                 continue
             if name == b"x-forwarded-proto":
-                scheme = _kept_once(head, name, scheme)
+                scheme = _said_once(head, name, _scheme) or scheme
                 continue
             if name == b"x-forwarded-host":
-                host = _kept_once(head, name, host)
+                host = _said_once(head, name, _host) or host
                 continue
         if name not in head.connection:
             lines.append(line)
@@ -137,10 +139,20 @@ def _framing(head: RequestHead) -> bytes:
     return expect
 
 
-def _kept_once(head: RequestHead, wanted: bytes, ours: bytes) -> bytes:
-    """A trusted proxy's word if it said one thing; where it said two, ours."""
-    values = {value for name, value, _ in head.lines if name == wanted}
-    return values.pop() if len(values) == 1 else ours
+def _said_once(head: RequestHead, wanted: bytes, read: Callable[[bytes], bytes | None]) -> bytes | None:
+    """What a trusted proxy said, if it said one thing, and one that can be read."""
+    said = {read(value) for name, value, _ in head.lines if name == wanted}
+    return said.pop() if len(said) == 1 else None
+
+
+def _scheme(value: bytes) -> bytes | None:
+    scheme = value.lower()
+    return scheme if scheme in (b"http", b"https") else None
+
+
+def _host(value: bytes) -> bytes | None:
+    authority = read_authority(value)
+    return None if authority is None else authority.wire
 
 
 def _forwarded(head: RequestHead, sender: Sender) -> bytes:

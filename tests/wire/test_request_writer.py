@@ -250,10 +250,15 @@ def test_a_chain_that_would_swallow_our_element_is_not_continued(value: bytes) -
         ([b"X-Forwarded-Proto: https", b"x-forwarded-proto: https"], "https", "storage.example"),
         ([b"X-Forwarded-Host: a", b"X-Forwarded-Host: b"], "http", "storage.example"),
         ([b"X_Forwarded_Proto: https"], "http", "storage.example"),
+        ([b"X-Forwarded-Proto: HTTPS", b"X-Forwarded-Host: A.Example.:080"], "https", "a.example:80"),
+        ([b"X-Forwarded-Proto:", b"X-Forwarded-Host:"], "http", "storage.example"),
+        ([b"X-Forwarded-Proto: https, http", b"X-Forwarded-Host: a, b"], "http", "storage.example"),
+        ([b"X-Forwarded-Proto: ftp", b"X-Forwarded-Host: a/b"], "http", "storage.example"),
+        ([b"X-Forwarded-Proto: https", b"X-Forwarded-Proto: x"], "http", "storage.example"),
         ([], "http", "storage.example"),
     ],
 )
-def test_of_two_words_of_a_trusted_proxy_none_counts(fields: list[bytes], proto: str, host: str) -> None:
+def test_a_trusted_proxys_word_counts_if_it_is_one_that_can_be_read(fields: list[bytes], proto: str, host: str) -> None:
     written_head = sent(written(get(*fields), TRUSTED))
     assert written_head.values("x-forwarded-proto") == [proto]
     assert written_head.values("x-forwarded-host") == [host]
