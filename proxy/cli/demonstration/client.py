@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Self
 from uuid import uuid4
 
@@ -86,7 +87,7 @@ class Client:
                 method,
                 self._origin + path,
                 headers=_fields(place, token, request_id),
-                data=body,
+                data=None if body is None else BytesIO(body),
                 allow_redirects=False,
             ) as response:
                 content = await response.read()

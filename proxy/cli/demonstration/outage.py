@@ -102,8 +102,8 @@ async def _knock(stage: Stage, checks: Checks) -> None:
         set(statuses) <= {502, 503} and slowest < CONNECT and not any(answer.operator for answer in answers),
     )
     checks(
-        f"{stage.ours.operator} untouched by these: connections {before.connections} → {after.connections}, "
-        f"requests {before.requests:,} → {after.requests:,}",
+        f"{stage.ours.operator} untouched: connections {before.connections} before, {after.connections} after, "
+        f"requests {before.requests:,} and {after.requests:,}",
         before == after,
     )
 

@@ -7,7 +7,7 @@ from proxy.cli.demonstration.accounts import AUDIENCE, ISSUER
 TELECOM, OURS = "china-telecom", "example"
 """Names of the two providers."""
 
-CONNECT = 1.0
+CONNECT = 3.0
 """Seconds that a provider has to take a connection: a bound on how long an outage can hold a request."""
 
 _TEXT = """\

@@ -79,8 +79,10 @@ class ProxyProcess:
 
     async def end(self) -> int:
         """Let it drain, and kill it if that takes too long. Its exit status."""
-        with suppress(ProcessLookupError):
-            self._process.terminate()
+        if not self._reader.done():
+            # One that has closed its standard error is ending already.
+            with suppress(ProcessLookupError):
+                self._process.terminate()
         try:
             async with asyncio.timeout(_END):
                 await self._process.wait()

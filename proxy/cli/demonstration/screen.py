@@ -18,8 +18,9 @@ from proxy.cli.demonstration.scrape import Scrape, bandwidth, quantile
 from proxy.cli.demonstration.storage import Storage
 from proxy.cli.demonstration.visits import TELECOM, Seen
 
-_WIDEST = 100
+_WIDE, _WIDEST = 78, 100
 _BLOCKS = "[\u2580-\u259f#]+"
+_PLAIN_FRAME = str.maketrans("┤│┼├└┬┴─", "||||+---")
 _QUANTILES = ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"))
 
 
@@ -32,7 +33,7 @@ class Screen:
             sys.stdout.reconfigure(errors="replace")
         self._console = Console(highlight=False)
         self._console.width = min(self._console.width, _WIDEST)
-        unicode = self._console.encoding.lower().startswith("utf")
+        self._unicode = unicode = self._console.encoding.lower().startswith("utf")
         self._yes, self._no = ("✓", "✗") if unicode else ("+", "x")
         self._area, self._bar = ("hd", "full") if unicode else ("#", "#")
 
@@ -64,9 +65,9 @@ class Screen:
 
     def visits(self, seen: Sequence[Seen]) -> None:
         """Who went where, and why."""
-        table = _table()
+        table, wide = _table(), self._console.width >= _WIDE
         for name in ("account", "from", "home", "served by", "", "because"):
-            table.add_column(name, no_wrap=name != "because", justify="right" if not name else "left")
+            table.add_column(name, no_wrap=wide and name != "because")
         for each in seen:
             residence = "" if each.visit.account is None else f" ({each.visit.account.residence})"
             style = "red" if each.wrong else _style(each.operator)
@@ -152,7 +153,7 @@ class Screen:
 
     def _draw(self, plot: str, style: str | None = None) -> None:
         """style: of the whole plot; None where each line begins with its operator."""
-        for line in plot.split("\n"):
+        for line in (plot if self._unicode else plot.translate(_PLAIN_FRAME)).split("\n"):
             text = Text(line, no_wrap=True, overflow="crop")
             own = _style(TELECOM if line.lstrip().startswith(TELECOM) else "")
             text.highlight_regex(_BLOCKS, own if style is None else style)
