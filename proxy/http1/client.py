@@ -10,6 +10,7 @@
 
 import asyncio
 import re
+import select
 import socket
 import struct
 import time
@@ -35,8 +36,11 @@ LEAVING: Final = 0.4
 LINGER: Final = 2.0
 """Seconds for which a client's unread bytes are drained after our last answer."""
 
-FRESH: Final = 1.0
-"""Seconds that a connection without a request yet has, once draining, to send one."""
+LAST_CALL: Final = 1.0
+"""Seconds that a connection without a request has, once draining, to send one more.
+
+Closed at once, one that is in use would lose the request that is on its way.
+"""
 
 
 class Wait(Enum):
@@ -237,12 +241,15 @@ class ClientConnection(asyncio.Protocol):
             return
         self._unhold(_PROVIDER)
         self._take = self._read
-        self.expect(Wait.KEEP_ALIVE, time.monotonic() + self.plane.timeouts.keep_alive)
+        now = time.monotonic()
+        self.expect(Wait.KEEP_ALIVE, now + self.plane.timeouts.keep_alive)
         if self._waiting:
             if not self._serving:
                 self._serve_waiting()
         elif self._fin:
             self.transport.close()
+        elif self.plane.draining:
+            self.drain(now)
 
     def _leave(self, linger: bool) -> None:
         held = self._holds
@@ -346,18 +353,20 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.abort()
         elif self.wait is Wait.HEAD:
             self._refuse(Refusal(408, "head-too-slow"))
-        else:
+        elif not self._bytes_came():
             self.transport.close()
             self._await_end(now)
 
+    def _bytes_came(self) -> bool:
+        """Whether a request is here that the loop has not read yet: closing now would be a reset in its face."""
+        came = select.poll()
+        came.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(came.poll(0))
+
     def drain(self, now: float) -> None:
         """No further request is wanted after the one in hand."""
-        if not self.idle:
-            return
-        if self.served or self._over:
-            self.transport.close()
-        else:
-            self.expect(Wait.FIRST_HEAD, min(self.deadline, now + FRESH))
+        if self.idle and not self._over:
+            self.deadline = min(self.deadline, now + LAST_CALL)
 
 
 def _discard(data: bytes) -> None:
