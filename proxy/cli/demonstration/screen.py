@@ -42,7 +42,6 @@ class Screen:
         self._console.print()
         self._console.print(Text("2014: a cloud takes China Telecom as its provider for mainland China.", "bold"))
         self._console.print("Mainland users' data must go there, wherever they are; nobody else's ever may.")
-        self._console.print()
 
     def part(self, title: str) -> None:
         self._console.print()
