@@ -142,11 +142,16 @@ def relayed(data: bytes) -> tuple[RequestHead, bytes, Asked] | None:
     return head, b"%bX-Request-Id: ours\r\n\r\n%b" % (lines, body), asked
 
 
-# What a peer refuses and we pass on, since we change neither target nor method. nginx resolves paths and refuses those
-# that lead out of the root, and escapes of nothing; Envoy has no route for `*`, and does not know M-SEARCH.
+# What a peer refuses and we pass on, since we change neither target nor method nor fields of the client's own. nginx
+# resolves paths and refuses those that lead out of the root, escapes of nothing, and Authorization twice; Envoy has no
+# route for `*`, and does not know M-SEARCH.
 REFUSED_BY = {
-    "nginx": lambda asked: asked.target == "*" or asked.target.lower().startswith(("/..", "/%2e%2e", "/%zz")),
-    "envoy": lambda asked: asked.target == "*" or asked.method == "M-SEARCH",
+    "nginx": lambda asked, sent: (
+        asked.target == "*"
+        or asked.target.lower().startswith(("/..", "/%2e%2e", "/%zz"))
+        or sent.lower().count(b"\nauthorization:") > 1
+    ),
+    "envoy": lambda asked, sent: asked.target == "*" or asked.method == "M-SEARCH",
 }
 
 
@@ -156,7 +161,7 @@ def check(fronts: Fronts, peer: str, sent: bytes, asked: Asked) -> bool:
     if seen == [asked, CANARY_ASKED]:
         return True
     assert peer in REFUSED_BY, (peer, sent, seen, answer)
-    assert REFUSED_BY[peer](asked), (peer, sent, seen, answer)
+    assert REFUSED_BY[peer](asked, sent), (peer, sent, seen, answer)
     assert seen in ([], [CANARY_ASKED]), (peer, sent, seen)
     assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), (peer, sent, answer)
     return False
