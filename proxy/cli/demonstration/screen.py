@@ -49,7 +49,7 @@ class Screen:
 
     def working(self, what: str) -> AbstractContextManager[object]:
         """Says what is under way while a context is open, in a terminal only."""
-        if not self._console.is_terminal:
+        if not sys.stdout.isatty():  # FORCE_COLOR makes a log coloured, and no terminal of it
             return nullcontext()
         return self._console.status(Text(what, "dim"))
 
