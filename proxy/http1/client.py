@@ -19,16 +19,15 @@ from enum import Enum
 from fcntl import ioctl
 from math import inf
 from termios import TIOCOUTQ
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from proxy.http1.arrival import Arrival
 from proxy.wire.fields import TOKEN
 from proxy.wire.refusal import Refusal
 
 if TYPE_CHECKING:
-    from proxy.http1.exchange import Exchange
+    from proxy.http1.plan import Planner
     from proxy.http1.plane import HttpPlane
-    from proxy.http1.tunnel import Tunnel
 
 LEAVING: Final = 0.4
 """Seconds from a client's FIN in mid-request to its abort. With two periods of the sweep it stays below one."""
@@ -70,6 +69,39 @@ _PIPELINED: Final = 1
 _PROVIDER: Final = 2
 
 
+class Occupant(Protocol):
+    """What has a client's connection to itself: a request that waits, an exchange, a tunnel.
+
+    withdrawn_at: when it ends because its permit was withdrawn (monotonic seconds).
+    """
+
+    withdrawn_at: float
+
+    def client_half_closed(self) -> bool:
+        """The client sends no more; whether its connection stays open until it has its answer."""
+
+    def client_may_be_leaving(self) -> bool:
+        """Whether an end of what the client sends, behind what was not read yet, may be its end."""
+
+    def client_paused(self) -> None:
+        """The client takes no more for now."""
+
+    def client_resumed(self) -> None:
+        """The client takes bytes again."""
+
+    def client_left(self) -> None:
+        """The client's connection is gone."""
+
+    def overdue(self, now: float, wait: Wait) -> None:
+        """What was waited for did not come in time."""
+
+    def redecide(self, planner: "Planner", now: float, wall: float) -> None:
+        """Another line is in force, or a date has passed: may this go on?"""
+
+    def end_withdrawn(self) -> None:
+        """The moment that it had to finish without a permit is over."""
+
+
 class ClientConnection(asyncio.Protocol):
     """The client's side of exchanges, one after another."""
 
@@ -77,7 +109,7 @@ class ClientConnection(asyncio.Protocol):
         self.plane = plane
         self.arrival = arrival
         self.transport: asyncio.Transport
-        self.exchange: Exchange | Tunnel | None = None
+        self.exchange: Occupant | None = None
         self.deadline = inf
         self.gone_by = inf
         self.wait = Wait.NOTHING

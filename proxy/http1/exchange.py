@@ -17,25 +17,23 @@ from proxy.http1.attempts import Attempts
 from proxy.http1.client import Wait
 from proxy.http1.plan import Plan, Planner, Unproven
 from proxy.http1.problems import blocked_by, problem
-from proxy.http1.provider import LARGE, ProviderConnection
+from proxy.http1.provider import ProviderConnection
 from proxy.http1.tally import Tally
 from proxy.http1.tunnel import Tunnel
 from proxy.http1.upload import TooLarge, Upload
+from proxy.identity.answers import Pending
 from proxy.policy.decision import Denial, Permit
-from proxy.policy.settings import Provider
 from proxy.providers.choice import order
-from proxy.wire.body import LAST_CHUNK, FramingError, Piece
+from proxy.wire.body import FramingError, Piece
 from proxy.wire.refusal import Refusal
-from proxy.wire.response_head import ResponseHead
-from proxy.wire.response_writer import CLOSE, KEEP, final_head, switched_head
+from proxy.wire.request_head import IDEMPOTENT
+from proxy.wire.response_head import ResponseHead, grants
+from proxy.wire.response_writer import CLOSE, KEEP, final_head, framed, switched_head
 
 if TYPE_CHECKING:
     from proxy.http1.client import ClientConnection
     from proxy.http1.leg import Leg
     from proxy.http1.plane import HttpPlane
-
-IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PROPFIND", "SEARCH", "REPORT"})
-"""Methods that may be sent a second time (RFC 9110 section 9.2.2, and the safe ones of WebDAV)."""
 
 RETRY_AFTER: Final = b"Retry-After: 5"
 
@@ -46,33 +44,28 @@ _ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 class Exchange:
     """Made for one request when its head is whole; over when its record is written."""
 
+    # fmt: off
     __slots__ = (
-        "_attempts",
-        "_chunked",
-        "_client",
-        "_continued",
-        "_held",
-        "_keep",
-        "_leg",
-        "_plan",
-        "_plane",
-        "_planner",
-        "_provider",
-        "_sent_at",
-        "_upload",
-        "tally",
-        "withdrawn_at",
+        "_attempts", "_chunked", "_client", "_continued", "_held", "_keep", "_leg", "_plan", "_plane", "_planner",
+        "_provider", "_sent_at", "_upload", "tally", "withdrawn_at",
     )
+    # fmt: on
 
     def __init__(
-        self, plane: "HttpPlane", client: "ClientConnection", planner: Planner, plan: Plan, wall: float
+        self,
+        plane: "HttpPlane",
+        client: "ClientConnection",
+        planner: Planner,
+        plan: Plan,
+        wall: float,
+        started: float,
     ) -> None:
         self._plane = plane
         self._client = client
         self._planner = planner
         self._plan = plan
-        self.tally = Tally(wall, plan.kept_id or plane.request_ids.next())
-        self._sent_at = self.tally.started
+        self.tally = Tally(wall, started, plan.kept_id or plane.request_ids.next())
+        self._sent_at = started
         self._attempts: Attempts | None = None
         self._leg: Leg | None = None
         self._provider: ProviderConnection | None = None
@@ -228,30 +221,15 @@ class Exchange:
 
     def _pass_on(self, start: bytes, payload: Piece, done: bool) -> None:
         """Write what came to the client: start, then payload in the framing of the answer."""
-        write, size = self._client.transport.write, len(payload)
-        self.tally.to_client += size
-        end = b""
-        if self._chunked:
-            if size:
-                start += b"%x\r\n" % size
-                end = b"\r\n"
-            if done:
-                end += LAST_CHUNK
-        if size < LARGE:
-            piece = b"".join((start, payload, end))
-            if piece:
-                write(piece)
-            return
-        if start:
-            write(start)
-        write(payload)
-        if end:
-            write(end)
+        self.tally.to_client += len(payload)
+        write = self._client.transport.write
+        for piece in framed(start, payload, self._chunked, done):
+            write(piece)
 
     def upgraded(self, head: ResponseHead, rest: bytes) -> None:
         request, provider, leg, client = self._plan.head, self._provider, self._leg, self._client
         asked = None if request is None else request.upgrade
-        if provider is None or leg is None or leg.provider is None or asked is None or not _grants(head.upgrade, asked):
+        if provider is None or leg is None or leg.provider is None or asked is None or not grants(head.upgrade, asked):
             if provider is not None:
                 provider.abort()
             self.provider_broke("provider-upgrade-unasked")
@@ -378,7 +356,9 @@ class Exchange:
         if attempts is None:
             return
         plan = planner.again(self._client.arrival, self._plan, self.tally.wall, wall)
-        if self._provider is not None:
+        if isinstance(plan.verdict, Pending):
+            self._plane.redecide_when(plan.verdict, self._client)
+        elif self._provider is not None:
             attempts.last()
             if self._covered(plan):
                 self.withdrawn_at = inf
@@ -391,14 +371,19 @@ class Exchange:
             self.end_withdrawn()
 
     def permitted(self, planner: Planner, wall: float) -> bool:
-        """Whether the provider in hand may be sent this request by another line, or at another time."""
-        return self._covered(planner.again(self._client.arrival, self._plan, self.tally.wall, wall))
+        """Whether the provider in hand may be sent this request by another line, or at another time.
+
+        Where a source has to be asked first it may for now, and the question is put again.
+        """
+        plan = planner.again(self._client.arrival, self._plan, self.tally.wall, wall)
+        if isinstance(plan.verdict, Pending):
+            self._plane.redecide_when(plan.verdict, self._client)
+            return True
+        return self._covered(plan)
 
     def _covered(self, plan: Plan) -> bool:
         place = None if self._attempts is None else self._attempts.place
-        if place is None or not isinstance(plan.verdict, Permit):
-            return False
-        return any(same_recipient(place.state.definition, other) for other in plan.verdict.providers)
+        return place is not None and isinstance(plan.verdict, Permit) and plan.verdict.names(place.state.definition)
 
     def end_withdrawn(self) -> None:
         """Abort: its permit was withdrawn."""
@@ -461,14 +446,3 @@ class Exchange:
         leg = self._leg or self._planner.leg(self._client.arrival, plan, None)
         connect, tries = (None, 0) if attempts is None else (attempts.connect, attempts.count)
         self.tally.record(leg, plan.rules, self._plane.log, reason, connect, tries)
-
-
-def _grants(granted: bytes | None, asked: bytes) -> bool:
-    """Whether what the provider switches to was asked for (RFC 9110 section 7.8)."""
-    offers = {offer.strip(b" \t").lower() for offer in asked.split(b",")}
-    return granted is not None and all(choice.strip(b" \t").lower() in offers for choice in granted.split(b","))
-
-
-def same_recipient(one: Provider, other: Provider) -> bool:
-    """Whether two definitions, of two policies, name one recipient of data in one place."""
-    return (one.name, one.zone, one.operator) == (other.name, other.zone, other.operator)

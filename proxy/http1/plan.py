@@ -11,7 +11,7 @@ from proxy.http1.arrival import Arrival
 from proxy.http1.leg import Leg
 from proxy.http1.line import Line
 from proxy.http1.provider import ProviderConnection
-from proxy.identity.answers import Invalid
+from proxy.identity.answers import Invalid, Pending
 from proxy.identity.client_address import client_address, is_trusted
 from proxy.identity.evidence import Evidence
 from proxy.identity.identify import Identity
@@ -48,7 +48,7 @@ class Unproven:
     cause: str
 
 
-Verdict = Permit | Denial | Unproven | Refusal
+Verdict = Permit | Denial | Unproven | Refusal | Pending
 
 
 class Plan:
@@ -158,6 +158,8 @@ class Planner:
             ech=arrival.ech,
         )
         identity = line.sources.identify(Evidence(fields, client, country), shown)
+        if isinstance(identity, Pending):
+            return Plan(head_bytes, head, identity, 0.0)
         if not isinstance(identity, Identity):
             invalid = isinstance(identity, Invalid)
             unproven = Unproven(401, "credential-invalid") if invalid else Unproven(503, "source-unavailable")

@@ -6,12 +6,14 @@ import time
 from typing import Final
 
 from proxy.http1.arrival import Arrival
-from proxy.http1.client import ClientConnection
+from proxy.http1.client import ClientConnection, Occupant
 from proxy.http1.exchange import Exchange
 from proxy.http1.line import Line
-from proxy.http1.plan import Planner
+from proxy.http1.plan import Plan, Planner
 from proxy.http1.provider import ProviderConnection, ResponseHeads
 from proxy.http1.request_ids import RequestIds
+from proxy.http1.waiting import Waiting
+from proxy.identity.answers import Pending
 from proxy.providers.fleet import EndpointState
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Attempt, Metrics
@@ -33,6 +35,7 @@ class HttpPlane:
         self.draining = False
         self._heads = ResponseHeads()
         self._connections: set[ClientConnection] = set()
+        self._redeciding: set[asyncio.Task[None]] = set()
         self._emptied: asyncio.Future[None] | None = None
         self.loop = asyncio.get_running_loop()
         self._sweeping: asyncio.TimerHandle | None = self.loop.call_later(PERIOD, self._sweep)
@@ -57,7 +60,7 @@ class HttpPlane:
         now, wall = time.monotonic(), time.time()
         for client in tuple(self._connections):
             if client.exchange is not None:
-                client.exchange.redecide(self._planner, now, wall)
+                client.exchange.redecide(self.planner, now, wall)
 
     async def drain(self, grace: float) -> None:
         """End: no further requests; what is in flight has `grace` seconds to finish, and is cut then."""
@@ -108,15 +111,33 @@ class HttpPlane:
     def begin(self, client: ClientConnection, head: bytes) -> None:
         """A whole head has come."""
         wall = time.time()
-        planner = self._planner
+        planner = self.planner
         plan = planner.plan(client.arrival, head, wall)
-        client.exchange = exchange = Exchange(self, client, planner, plan, wall)
-        exchange.begin()
+        if type(plan.verdict) is Pending:
+            client.exchange = Waiting(self, client, plan, wall)
+        else:
+            self.go_on(client, planner, plan, wall, time.monotonic()).begin()
+
+    def go_on(self, client: ClientConnection, planner: Planner, plan: Plan, wall: float, started: float) -> Exchange:
+        """The exchange of a request whose plan is made."""
+        client.exchange = exchange = Exchange(self, client, planner, plan, wall, started)
+        return exchange
+
+    def redecide_when(self, pending: Pending, client: ClientConnection) -> None:
+        """Decide a living request again once its source has answered."""
+        task = self.loop.create_task(self._redecide_when(pending, client, client.exchange))
+        self._redeciding.add(task)
+        task.add_done_callback(self._redeciding.discard)
+
+    async def _redecide_when(self, pending: Pending, client: ClientConnection, occupant: Occupant | None) -> None:
+        await asyncio.shield(asyncio.ensure_future(pending.ready))
+        if occupant is not None and client.exchange is occupant:
+            occupant.redecide(self.planner, time.monotonic(), time.time())
 
     def refuse(self, client: ClientConnection, refusal: Refusal) -> None:
         """What came will not become a head that is accepted."""
-        client.exchange = exchange = Exchange(self, client, self._planner, self._planner.refused(refusal), time.time())
-        exchange.begin()
+        plan = self.planner.refused(refusal)
+        self.go_on(client, self.planner, plan, time.time(), time.monotonic()).begin()
 
     def provider_connection(self, place: EndpointState[ProviderConnection]) -> ProviderConnection:
         """The protocol for a new connection to an endpoint."""
@@ -143,7 +164,7 @@ class HttpPlane:
         self.line = line
         self.limits = line.policy.limits
         self.timeouts = line.policy.timeouts
-        self._planner = Planner(line, self.metrics)
+        self.planner = Planner(line, self.metrics)
         for provider in line.policy.providers:
             # Series exist from now on, so that the first event already is a rise.
             self.metrics.timings(provider.name, provider.zone)

@@ -10,15 +10,12 @@ import select
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from proxy.wire.body import Body, ChunkedBody, FramingError, LengthBody, Piece, UntilCloseBody
+from proxy.wire.body import LARGE, Body, ChunkedBody, FramingError, LengthBody, Piece, UntilCloseBody
 from proxy.wire.refusal import Refusal
 from proxy.wire.response_head import Ends, ResponseHead, read_response_head
 
 INTERIM_LIMIT: Final = 16
 """How many 1xx heads one response may have before it counts as garbage."""
-
-LARGE: Final = 8192
-"""Bytes from which passing a view and writing twice costs less than copying."""
 
 HIGH_WATER: Final = 256 * 1024
 """Bytes that may wait to be written to a peer before the other side is not read any more.

@@ -21,10 +21,10 @@ class Tally:
 
     __slots__ = ("first_byte", "over", "request_id", "started", "status", "to_client", "to_provider", "wall")
 
-    def __init__(self, wall: float, request_id: bytes) -> None:
+    def __init__(self, wall: float, started: float, request_id: bytes) -> None:
         self.wall = wall
         self.request_id = request_id
-        self.started = time.monotonic()
+        self.started = started
         self.status = _NO_ANSWER
         self.first_byte: float | None = None
         self.to_provider = 0

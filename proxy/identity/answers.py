@@ -5,6 +5,7 @@ too, so that a weaker source is never reached by breaking a stronger one. Subjec
 tokens are credentials: no repr here shows either, and a cause is one of a fixed list, never a value.
 """
 
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -83,4 +84,15 @@ class Unavailable:
     detail: str | None = None
 
 
-Answer = Home | Silent | Invalid | Unavailable
+@dataclass(frozen=True, slots=True, eq=False)
+class Pending:
+    """The source has to ask elsewhere: wait for `ready`, which always ends, and ask again.
+
+    What was found, or that nothing could be found out, is then in the source's own table.
+    """
+
+    source: Kind
+    ready: Awaitable[object] = field(repr=False)
+
+
+Answer = Home | Silent | Invalid | Unavailable | Pending

@@ -3,16 +3,15 @@
 - Silence passes on; a home, invalid and unavailable end the search.
 - Whom a silent source verified stays known to the sources after it, and to the decision.
 - A home is a zone's name, or an ISO 3166-1 code in any case; anything else is an invalid answer.
-- Whatever happens here takes no time: a source that has to wait (a directory) will put its answer in its
-  table from an `async` step that the plane awaits first, only where a policy has such a source; `identify`
-  then stays a plain call, and the line stays as it is.
+- Whatever happens here takes no time: a source that has to wait answers Pending, the plane waits, and asks
+  again; by then the source has the answer in its table.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from proxy.identity.answers import Answer, Home, Invalid, Kind, Silent, Unavailable
+from proxy.identity.answers import Answer, Home, Invalid, Kind, Pending, Silent, Unavailable
 from proxy.identity.country import Countries
 from proxy.identity.evidence import Evidence
 from proxy.identity.jwt import open_jwt
@@ -65,7 +64,7 @@ class Sources:
         self._sources = tuple(sources)
         self._places = places
 
-    def identify(self, evidence: Evidence, now: float) -> Identity | Invalid | Unavailable:
+    def identify(self, evidence: Evidence, now: float) -> Identity | Invalid | Unavailable | Pending:
         """Ask the sources until one knows. now: seconds since the epoch."""
         known = _NOBODY
         until: float | None = None
@@ -84,7 +83,7 @@ class Sources:
                 if answer.subject is not None:
                     return Identity(home, source.kind, answer.subject, answer.actor, drop, until)
                 return Identity(home, source.kind, known.subject, known.actor, drop, until)
-            elif type(answer) is Invalid or type(answer) is Unavailable:
+            elif isinstance(answer, Invalid | Unavailable | Pending):
                 return answer
         return Identity(UNKNOWN, NO_SOURCE, known.subject, known.actor, drop, until)
 

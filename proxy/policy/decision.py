@@ -65,6 +65,11 @@ class Permit(_Minted):
         if mint is not _MINT:
             raise TypeError("a Permit is made by decide alone")
 
+    def names(self, provider: Provider) -> bool:
+        """Whether a recipient of that name, operator and zone is permitted, however else it is defined by now."""
+        recipient = (provider.name, provider.operator, provider.zone)
+        return any((other.name, other.operator, other.zone) == recipient for other in self.providers)
+
     def covers(self, provider: Provider) -> bool:
         """Whether this provider, as defined here, is permitted: one equal in name and in every setting is the same."""
         return provider in self.providers

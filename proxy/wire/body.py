@@ -38,6 +38,10 @@ Piece = bytes | memoryview
 """Bytes of a stream; a view where a copy would cost more than it is worth."""
 
 
+LARGE = 8192
+"""Bytes from which passing a view and writing twice costs less than copying."""
+
+
 class FramingError(Exception):
     """The sender broke its own framing: the message is over and its connection with it."""
 

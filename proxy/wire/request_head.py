@@ -31,6 +31,9 @@ _PROTOCOL = re.compile(TOKEN + rb"++(?:/" + TOKEN + rb"++)?")
 # What would open a channel that nobody here reads.
 _NEVER_GRANTED = frozenset({b"h2", b"h2c", b"http", b"tls"})
 
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PROPFIND", "SEARCH", "REPORT"})
+"""Methods that may be sent a second time (RFC 9110 section 9.2.2, and the safe ones of WebDAV)."""
+
 _TWO_HOSTS = Refusal(400, "host-repeated")
 _BAD_LENGTH = Refusal(400, "length-malformed")
 _BAD_LINE = Refusal(400, "head-malformed")

@@ -120,3 +120,9 @@ def _without(connection: frozenset[bytes], block: bytes) -> bytes:
         return block
     first, *lines = block.split(b"\r\n")[:-1]
     return b"\r\n".join((first, *(line for line in lines if line.partition(b":")[0].lower() not in listed), b""))
+
+
+def grants(granted: bytes | None, asked: bytes) -> bool:
+    """Whether what the provider switches to was asked for (RFC 9110 section 7.8)."""
+    offers = {offer.strip(b" \t").lower() for offer in asked.split(b",")}
+    return granted is not None and all(choice.strip(b" \t").lower() in offers for choice in granted.split(b","))

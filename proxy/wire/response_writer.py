@@ -1,5 +1,6 @@
 """The response head that goes to a client: the provider's lines, and framing of our own making."""
 
+from proxy.wire.body import LARGE, LAST_CHUNK, Piece
 from proxy.wire.response_head import Ends, ResponseHead
 
 CLOSE = b"Connection: close\r\n"
@@ -32,3 +33,23 @@ def final_head(head: ResponseHead, version: int, keep: bool) -> tuple[bytes, boo
 def switched_head(head: ResponseHead) -> bytes:
     """A 101, whole. `head.upgrade` names what is switched to."""
     return b"%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.block, head.upgrade or b"")
+
+
+def framed(start: bytes, payload: Piece, chunked: bool, done: bool) -> tuple[Piece, ...]:
+    """What to write for a piece of a body: start, then payload, in a chunk if chunked; done: with the last chunk.
+
+    One piece where copying is cheaper than another write, several where it is not.
+    """
+    end = b""
+    if chunked:
+        if payload:
+            start += b"%x\r\n" % len(payload)
+            end = b"\r\n"
+        if done:
+            end += LAST_CHUNK
+    if len(payload) < LARGE:
+        piece = b"".join((start, payload, end))
+        return (piece,) if piece else ()
+    if end:
+        return (start, payload, end)
+    return (start, payload) if start else (payload,)

@@ -1,0 +1,73 @@
+"""A request whose source of a home has to ask elsewhere first: nothing is decided, and nobody is told of it yet."""
+
+import asyncio
+import time
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from proxy.http1.client import Wait
+from proxy.http1.plan import Plan, Planner, Unproven
+from proxy.identity.answers import Pending
+
+if TYPE_CHECKING:
+    from proxy.http1.client import ClientConnection
+    from proxy.http1.plane import HttpPlane
+
+ROUNDS: Final = 8
+"""How often a request may have to wait: once for each source that asks elsewhere, and for an answer that ran out."""
+
+
+class Waiting:
+    """Stands at the client's connection until there is a plan; then an exchange takes its place."""
+
+    withdrawn_at = inf
+
+    def __init__(self, plane: "HttpPlane", client: "ClientConnection", plan: Plan, wall: float) -> None:
+        self._plane = plane
+        self._client = client
+        self._plan = plan
+        self._wall = wall
+        self._started = time.monotonic()
+        self._task = plane.loop.create_task(self._wait())
+
+    async def _wait(self) -> None:
+        plan, planner = self._plan, self._plane.planner
+        for _ in range(ROUNDS):
+            if not isinstance(plan.verdict, Pending):
+                break
+            # Others may wait for the same answer, and this client may leave.
+            await asyncio.shield(asyncio.ensure_future(plan.verdict.ready))
+            planner = self._plane.planner
+            plan = planner.plan(self._client.arrival, plan.head_bytes, time.time())
+        else:
+            plan = Plan(plan.head_bytes, plan.head, Unproven(503, "source-unavailable"), 0.0)
+        self._plane.go_on(self._client, planner, plan, self._wall, self._started).begin()
+
+    def client_half_closed(self) -> bool:
+        """The client sends no more; whether its connection stays open until it has its answer."""
+        return self._client.leaving()
+
+    def client_may_be_leaving(self) -> bool:
+        """Whether an end of what the client sends, behind what was not read yet, may be its end."""
+        return True
+
+    def client_paused(self) -> None:
+        """Nothing is being written."""
+
+    def client_resumed(self) -> None:
+        """Nothing is being written."""
+
+    def client_left(self) -> None:
+        """The client's connection is gone; so is this request."""
+        self._task.cancel()
+        plan = Plan(self._plan.head_bytes, self._plan.head, Unproven(503, "source-unavailable"), 0.0)
+        self._plane.go_on(self._client, self._plane.planner, plan, self._wall, self._started).client_left()
+
+    def overdue(self, now: float, wait: Wait) -> None:
+        """Sources keep their own time."""
+
+    def redecide(self, planner: Planner, now: float, wall: float) -> None:
+        """Nothing was decided yet; what is in force when the source has answered will be."""
+
+    def end_withdrawn(self) -> None:
+        """Nothing was permitted yet."""
