@@ -15,18 +15,17 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from enum import Enum
 from fcntl import ioctl
 from math import inf
 from termios import TIOCOUTQ
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from proxy.http1.arrival import Arrival
+from proxy.http1.occupant import Occupant, Wait
 from proxy.wire.fields import TOKEN
 from proxy.wire.refusal import Refusal
 
 if TYPE_CHECKING:
-    from proxy.http1.plan import Planner
     from proxy.http1.plane import HttpPlane
 
 LEAVING: Final = 0.4
@@ -42,19 +41,6 @@ Closed at once, one that is in use would lose the request that is on its way.
 """
 
 
-class Wait(Enum):
-    """What a connection's deadline is for."""
-
-    NOTHING = "nothing"
-    FIRST_HEAD = "first-head"
-    HEAD = "head"
-    KEEP_ALIVE = "keep-alive"
-    BODY = "body"
-    FIRST_BYTE = "first-byte"
-    IDLE = "idle"
-    LINGER = "linger"
-
-
 # What a request can begin with: a method, or (so far) the empty line before one.
 _BEGINS: Final = re.compile(TOKEN + rb"|\r\Z")
 
@@ -67,39 +53,6 @@ _AT_ONCE: Final = struct.pack("ii", 1, 0)
 # Why reading from a client is paused; it goes on when no reason is left.
 _PIPELINED: Final = 1
 _PROVIDER: Final = 2
-
-
-class Occupant(Protocol):
-    """What has a client's connection to itself: a request that waits, an exchange, a tunnel.
-
-    withdrawn_at: when it ends because its permit was withdrawn (monotonic seconds).
-    """
-
-    withdrawn_at: float
-
-    def client_half_closed(self) -> bool:
-        """The client sends no more; whether its connection stays open until it has its answer."""
-
-    def client_may_be_leaving(self) -> bool:
-        """Whether an end of what the client sends, behind what was not read yet, may be its end."""
-
-    def client_paused(self) -> None:
-        """The client takes no more for now."""
-
-    def client_resumed(self) -> None:
-        """The client takes bytes again."""
-
-    def client_left(self) -> None:
-        """The client's connection is gone."""
-
-    def overdue(self, now: float, wait: Wait) -> None:
-        """What was waited for did not come in time."""
-
-    def redecide(self, planner: "Planner", now: float, wall: float) -> None:
-        """Another line is in force, or a date has passed: may this go on?"""
-
-    def end_withdrawn(self) -> None:
-        """The moment that it had to finish without a permit is over."""
 
 
 class ClientConnection(asyncio.Protocol):

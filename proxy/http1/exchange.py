@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from proxy.http1.attempts import Attempts
-from proxy.http1.client import Wait
+from proxy.http1.occupant import Wait
 from proxy.http1.plan import Plan, Planner, Unproven
 from proxy.http1.problems import blocked_by, problem
 from proxy.http1.provider import ProviderConnection

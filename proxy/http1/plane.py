@@ -6,9 +6,10 @@ import time
 from typing import Final
 
 from proxy.http1.arrival import Arrival
-from proxy.http1.client import ClientConnection, Occupant
+from proxy.http1.client import ClientConnection
 from proxy.http1.exchange import Exchange
 from proxy.http1.line import Line
+from proxy.http1.occupant import Occupant
 from proxy.http1.plan import Plan, Planner
 from proxy.http1.provider import ProviderConnection, ResponseHeads
 from proxy.http1.request_ids import RequestIds

@@ -7,7 +7,8 @@ import time
 from math import inf
 from typing import TYPE_CHECKING
 
-from proxy.http1.client import LEAVING, Wait
+from proxy.http1.client import LEAVING
+from proxy.http1.occupant import Wait
 from proxy.http1.plan import Planner
 from proxy.http1.provider import ProviderConnection
 

@@ -5,7 +5,7 @@ import time
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from proxy.http1.client import Wait
+from proxy.http1.occupant import Wait
 from proxy.http1.plan import Plan, Planner, Unproven
 from proxy.identity.answers import Pending
 
