@@ -1,6 +1,7 @@
 """What the accept stage knows of a connection when it hands it to the plane."""
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from proxy.policy.facts import Address
 from proxy.policy.settings import Listener
@@ -13,6 +14,7 @@ class Arrival:
     peer: the socket's peer, IPv4-mapped addresses unmapped; None on a Unix socket. sni: the ClientHello's
     server name in canonical form, None where there was none. certificate: the index in
     listener.certificates of the one that serves. ech: whether the ClientHello carried the extension.
+    client_certificate: the client's own, DER, verified by the listener's CA; known after the handshake.
     key: stands for all of it in a table of decisions.
     """
 
@@ -22,7 +24,10 @@ class Arrival:
     sni: str | None = None
     certificate: int | None = None
     ech: bool = False
+    client_certificate: bytes | None = field(default=None, repr=False)
     key: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", f"{self.listener.name} {self.peer} {self.tls} {self.sni} {self.ech}")
+        shown = "" if self.client_certificate is None else sha256(self.client_certificate).hexdigest()
+        key = f"{self.listener.name} {self.peer} {self.tls} {self.sni} {self.ech} {shown}"
+        object.__setattr__(self, "key", key)

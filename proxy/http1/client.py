@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from proxy.http1.arrival import Arrival
 from proxy.http1.occupant import Occupant, Wait
+from proxy.http1.provider import HIGH_WATER
 from proxy.wire.fields import TOKEN
 from proxy.wire.refusal import Refusal
 
@@ -101,6 +102,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(HIGH_WATER)
         self.plane.opened(self)
         self.expect(Wait.FIRST_HEAD, time.monotonic() + self.plane.timeouts.head)
 

@@ -54,7 +54,8 @@ Verdict = Permit | Denial | Unproven | Refusal | Pending
 class Plan:
     """What one head comes to. Shared by all requests with the same bytes; only `legs` grows.
 
-    until: seconds since the epoch until which it holds. preferred, key, lines, kept_id: only with a Permit.
+    until: seconds since the epoch until which it holds. kept_id: the request id that a trusted proxy gave.
+    preferred, key, lines: only with a Permit.
     """
 
     __slots__ = (
@@ -72,17 +73,25 @@ class Plan:
         "verdict",
     )
 
-    def __init__(self, head_bytes: bytes, head: RequestHead | None, verdict: Verdict, until: float) -> None:
+    def __init__(
+        self,
+        head_bytes: bytes,
+        head: RequestHead | None,
+        verdict: Verdict,
+        until: float = 0.0,
+        facts: Facts | None = None,
+        kept_id: bytes | None = None,
+    ) -> None:
         self.head_bytes = head_bytes
         self.head = head
         self.verdict = verdict
         self.until = until
-        self.facts: Facts | None = None
+        self.facts = facts
+        self.kept_id = kept_id
         self.identity: Identity | None = None
         self.rules: RuleSetCell | None = None
         self.preferred: Preferred | None = None
         self.key = b""
-        self.kept_id: bytes | None = None
         self.lines = b""
         self.legs: dict[EndpointState[ProviderConnection] | None, Leg] = {}
 
@@ -121,7 +130,7 @@ class Planner:
 
     def refused(self, refusal: Refusal) -> Plan:
         """The plan for what never became a whole head."""
-        return Plan(b"", None, refusal, 0.0)
+        return Plan(b"", None, refusal)
 
     def leg(self, arrival: Arrival, plan: Plan, place: EndpointState[ProviderConnection] | None) -> Leg:
         """The way of this plan to one endpoint of a permitted provider; None: to no provider."""
@@ -133,16 +142,18 @@ class Planner:
     def _make(self, arrival: Arrival, head_bytes: bytes, now: float) -> Plan:
         head = read_request_head(head_bytes, self._head_limits)
         if isinstance(head, Refusal):
-            return Plan(head_bytes, None, head, 0.0)
+            return Plan(head_bytes, None, head)
         return self._judged(arrival, head_bytes, head, now, now)
 
     def _judged(self, arrival: Arrival, head_bytes: bytes, head: RequestHead, now: float, shown: float) -> Plan:
+        line = self.line
+        sender = Sender(arrival.peer, arrival.tls, is_trusted(arrival.peer, line.trusted))
+        kept_id = kept_request_id(head, sender)
         path = canonical_path(head.path)
         if path is None and self._paths_matter:
-            return Plan(head_bytes, head, Refusal(400, "path-ambiguous"), 0.0)
+            return Plan(head_bytes, head, Refusal(400, "path-ambiguous"), kept_id=kept_id)
         if arrival.sni is not None and arrival.sni != head.authority.host:
-            return Plan(head_bytes, head, Refusal(421, "host-disagrees-with-sni"), 0.0)
-        line = self.line
+            return Plan(head_bytes, head, Refusal(421, "host-disagrees-with-sni"), kept_id=kept_id)
         fields = tuple((name, value) for name, value, _ in head.lines)
         client = client_address(arrival.peer, fields, line.trusted)
         country = line.countries.country(client)
@@ -157,39 +168,40 @@ class Planner:
             client=client,
             ech=arrival.ech,
         )
-        identity = line.sources.identify(Evidence(fields, client, country), shown)
+        evidence = Evidence(
+            fields,
+            client,
+            country,
+            host=head.authority.host,
+            path=path,
+            sni=arrival.sni,
+            client_certificate=arrival.client_certificate,
+            trusted=sender.trusted,
+        )
+        identity = line.sources.identify(evidence, shown)
         if isinstance(identity, Pending):
-            return Plan(head_bytes, head, identity, 0.0)
+            return Plan(head_bytes, head, identity, facts=facts, kept_id=kept_id)
         if not isinstance(identity, Identity):
             invalid = isinstance(identity, Invalid)
             unproven = Unproven(401, "credential-invalid") if invalid else Unproven(503, "source-unavailable")
-            plan = Plan(head_bytes, head, unproven, 0.0)
-            plan.facts = facts
-            return plan
-        return self._decided(arrival, head_bytes, head, facts, identity)
-
-    def _decided(
-        self, arrival: Arrival, head_bytes: bytes, head: RequestHead, facts: Facts, identity: Identity
-    ) -> Plan:
-        policy = self.line.policy
-        facts = replace(facts, home=identity.home, source=identity.source, actor=identity.actor)
-        # What the operator states is looked at before any source's home; who acts is still the credential's word.
-        stated = stated_home(policy, facts)
-        if stated is not None:
-            facts = replace(facts, home=stated, source=STATED)
-        decision = decide(policy, facts)
+            return Plan(head_bytes, head, unproven, facts=facts, kept_id=kept_id)
+        facts = self._at_home(facts, identity)
+        decision = decide(line.policy, facts)
         ends = [end for end in (decision.until, identity.until) if end is not None]
-        plan = Plan(head_bytes, head, decision, min([facts.time + KEPT, *ends]))
-        plan.facts = facts
+        plan = Plan(head_bytes, head, decision, min([now + KEPT, *ends]), facts, kept_id)
         plan.identity = identity
         plan.rules = self._metrics.rules(decision.rules)
         if isinstance(decision, Permit):
-            sender = Sender(arrival.peer, arrival.tls, is_trusted(arrival.peer, self.line.trusted))
-            plan.kept_id = kept_request_id(head, sender)
             plan.lines = end_to_end(head, sender, identity.drop)
-            plan.preferred = preferred(policy, decision, facts)
-            plan.key = (identity.subject if identity.subject is not None else str(facts.client)).encode()
+            plan.preferred = preferred(line.policy, decision, facts)
+            plan.key = (identity.subject if identity.subject is not None else str(client)).encode()
         return plan
+
+    def _at_home(self, facts: Facts, identity: Identity) -> Facts:
+        facts = replace(facts, home=identity.home, source=identity.source, actor=identity.actor)
+        # What the operator states is looked at before any source's home; who acts is still the credential's word.
+        stated = stated_home(self.line.policy, facts)
+        return facts if stated is None else replace(facts, home=stated, source=STATED)
 
     def _leg(self, arrival: Arrival, plan: Plan, place: EndpointState[ProviderConnection] | None) -> Leg:
         head, facts, verdict = plan.head, plan.facts, plan.verdict

@@ -186,6 +186,7 @@ class ProviderConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(HIGH_WATER)
         self._poll.register(transport.get_extra_info("socket").fileno(), _PENDING)
 
     def data_received(self, data: bytes) -> None:
