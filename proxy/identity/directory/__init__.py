@@ -1,0 +1,1 @@
+"""The `directory` source: a table, kept elsewhere, of who lives where."""
