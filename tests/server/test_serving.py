@@ -264,24 +264,19 @@ def test_signals_in_a_row_end_in_the_last_policy(tmp_path: Path) -> None:
 
 
 def test_a_date_ends_what_it_withdraws(tmp_path: Path) -> None:
-    with provider() as own:
+    at_once = "timeouts: {withdrawn: 0s}"
+    with provider() as own, start(own.policy(more=at_once), tmp_path) as proxy:
+        slow = _slow(own, proxy)
         date = int(time.time()) + 4
         text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(date))
-        policy = own.policy(
-            rule=f'}}\n  - {{name: stop, when: {{}}, forbid: any, from: "{text}"', more="timeouts: {withdrawn: 0s}"
-        )
-        with start(policy, tmp_path) as proxy:
-            sock = socket.create_connection(("127.0.0.1", proxy.port("edge")), timeout=WAIT)
-            sock.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert own.begun.wait(WAIT)
-            began = time.time()
-            assert began < date, "the machine is too slow for this test's date"
-            answer = b"".join(iter(lambda: _received(sock), b""))
-            assert time.time() >= date
-            assert answer.endswith(b"first"), "cut, and not completed"
-            assert get(proxy.port("edge"))[0] == 451
-            assert proxy.metric('domicile_withdrawn_total{listener="edge",provider="own"}') == 1
-            sock.close()
+        dated = own.policy(rule=f'}}\n  - {{name: stop, when: {{}}, forbid: any, from: "{text}"', more=at_once)
+        assert proxy.reload(dated)
+        answer = b"".join(iter(lambda: _received(slow), b""))
+        assert time.time() >= date
+        assert answer.endswith(b"first"), "cut, and not completed"
+        assert get(proxy.port("edge"))[0] == 451
+        assert proxy.metric('domicile_withdrawn_total{listener="edge",provider="own"}') == 1
+        slow.close()
 
 
 def _received(sock: socket.socket) -> bytes:

@@ -107,7 +107,7 @@ def test_a_message_in_many_records(cut: int) -> None:
 
 
 @given(st.data())
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_records_cut_anywhere_read_the_same(data: st.DataObject) -> None:
     message = REAL["tls 1.3"][0][5:]
     cuts = sorted(data.draw(st.sets(st.integers(1, len(message) - 1), max_size=12)))
@@ -250,6 +250,7 @@ def test_reasons_quote_nothing() -> None:
 
 
 @given(st.binary(max_size=400))
+@settings(deadline=None)
 @example(b"\x16\x03\x01")
 def test_noise_never_raises(data: bytes) -> None:
     for prefix in (b"", b"\x16\x03\x01", b"\x16\x03\x01\x00\x30\x01\x00\x00\x2c"):
@@ -257,7 +258,7 @@ def test_noise_never_raises(data: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_mutations_never_raise(data: st.DataObject) -> None:
     hello = bytearray(data.draw(st.sampled_from([entry[0] for entry in REAL.values()])))
     for position, value in data.draw(
