@@ -9,7 +9,7 @@
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
@@ -20,6 +20,10 @@ from proxy.wire.target import read_authority
 
 VIA = b"1.1 domicile"
 """How we name ourselves in Via (RFC 9110 section 7.6.3)."""
+
+_HOP = re.compile(
+    rb"([0-9]{1,3}(?:\.[0-9]{1,3}){3})(?::[0-9]+)?|\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)"
+)
 
 _REWRITTEN = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _APPENDED = frozenset({b"x-forwarded-for", b"forwarded", b"via"})
@@ -90,7 +94,9 @@ def end_to_end(head: RequestHead, sender: Sender, withheld: frozenset[bytes]) ->
     lines.append(b"X-Forwarded-For: " + b", ".join([*chains.get(b"x-forwarded-for", ()), peer]))
     lines.append(b"X-Forwarded-Proto: " + scheme)
     lines.append(b"X-Forwarded-Host: " + host)
-    lines.append(b"Forwarded: " + b", ".join([*chains.get(b"forwarded", ()), _forwarded(head, sender)]))
+    # A proxy that writes one of the two chains has told the other one too: providers read either.
+    told = chains.get(b"forwarded") or _restated(chains.get(b"x-forwarded-for", ()))
+    lines.append(b"Forwarded: " + b", ".join([*told, _forwarded(head, sender)]))
     lines.append(b"Via: " + b", ".join([*chains.get(b"via", ()), VIA if head.version else b"1.0 domicile"]))
     return b"\r\n".join((*lines, b""))
 
@@ -153,6 +159,20 @@ def _scheme(value: bytes) -> bytes | None:
 def _host(value: bytes) -> bytes | None:
     authority = read_authority(value)
     return None if authority is None else authority.wire
+
+
+def _restated(chain: Iterable[bytes]) -> list[bytes]:
+    """The hops of X-Forwarded-For as elements of Forwarded; what is no address is `unknown` (RFC 7239 section 6)."""
+    elements = []
+    for hop in b",".join(chain).split(b","):
+        match = _HOP.fullmatch(hop.strip(b" \t"))
+        if match is None:
+            elements.append(b"for=unknown")
+        elif match[1] is not None:
+            elements.append(b"for=" + match[1])
+        else:
+            elements.append(b'for="[%b]"' % (match[2] or match[3]))
+    return elements if elements != [b"for=unknown"] else []
 
 
 def _forwarded(head: RequestHead, sender: Sender) -> bytes:

@@ -351,7 +351,7 @@ async def test_a_host_has_one_form_on_the_wire_in_the_log_and_in_what_we_vouch_f
     assert sent.fields[0] == ("Host", wire)
     assert sent.values("X-Forwarded-Host") == [wire]
     quoted = f'"{wire}"' if ":" in wire else wire
-    assert sent.values("Forwarded") == [f"for=127.0.0.1;host={quoted};proto=http"]
+    assert sent.values("Forwarded") == [f"for={MAINLAND}, for=127.0.0.1;host={quoted};proto=http"]
     records = await scene.log.wait(1)
     assert records[-1]["host"] == re.sub(r":\d+$", "", wire).strip("[]")
 

@@ -416,3 +416,21 @@ def test_the_checker_sees_what_is_broken() -> None:
     ):
         with pytest.raises(AssertionError):
             sent(bad)
+
+
+@pytest.mark.parametrize(
+    ("chain", "told"),
+    [
+        ("192.0.2.1", "for=192.0.2.1, "),
+        ("192.0.2.1:4711, 192.0.2.2", "for=192.0.2.1, for=192.0.2.2, "),
+        ("2001:db8::1, [2001:db8::2]:80", 'for="[2001:db8::1]", for="[2001:db8::2]", '),
+        ('x";host=evil, 192.0.2.1', "for=unknown, for=192.0.2.1, "),
+        ("", ""),
+    ],
+)
+def test_a_chain_that_a_trusted_proxy_told_one_way_is_told_both_ways(chain: str, told: str) -> None:
+    reading = accepted(f"GET / HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-For: {chain}\r\n\r\n".encode())
+    lines = end_to_end(reading, TRUSTED, NOTHING).decode()
+    assert f"\r\nForwarded: {told}for=10.0.0.1;host=a.example;proto=http\r\n" in lines
+    lines = end_to_end(reading, STRANGER, NOTHING).decode()
+    assert "\r\nForwarded: for=192.0.2.7;host=a.example;proto=https\r\n" in lines
