@@ -1,12 +1,14 @@
 """What an instance tells of itself, from what it has: to its admin endpoints and when it starts."""
 
 import importlib.metadata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 
 from proxy.admin import ListenerStatus, ProviderStatus
 from proxy.http1.line import Line
 from proxy.policy.policy import Policy
 from proxy.policy.settings import Endpoint, Listener
+from proxy.server.door import Door
 from proxy.telemetry.metrics import Metrics
 
 
@@ -39,6 +41,13 @@ def listener_statuses(
         )
         for each in policy.listeners
     )
+
+
+def refusals(doors: Iterable[Door]) -> Iterator[tuple[str, str, int]]:
+    """Listener, cause and count of the connections that never reached the data plane."""
+    for door in doors:
+        for cause in fields(door.counts):
+            yield door.opening.listener.name, cause.name.replace("_", "-"), getattr(door.counts, cause.name)
 
 
 def introduction(policy: Policy, addresses: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -36,6 +36,7 @@ from proxy.server.account import (
     listener_statuses,
     provider_statuses,
     provider_words,
+    refusals,
     version,
 )
 from proxy.server.binding import BindError, bind_text
@@ -148,6 +149,7 @@ class _Service:
             raise
         self._metrics.healthy(self._health)
         self._metrics.log_dropped(self._log_dropped)
+        self._metrics.refused(lambda: refusals(self._stage.doors()))
         self._put_in_force(opened, prepared)
         _tell(loaded.findings)
         self._introduce()

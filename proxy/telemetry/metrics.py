@@ -61,6 +61,7 @@ class Metrics(Collector):
         self._certificates: dict[str, float] = {}
         self._healthy: Callable[[], Iterable[tuple[str, str, bool]]] = tuple
         self._log_dropped: Callable[[], int] = int
+        self._refused: Callable[[], Iterable[tuple[str, str, int]]] = tuple
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
         self._process = ProcessCollector(registry=self.registry)
@@ -125,6 +126,10 @@ class Metrics(Collector):
     def healthy(self, states: Callable[[], Iterable[tuple[str, str, bool]]]) -> None:
         """Where a scrape learns of the providers: name, zone and whether it is healthy."""
         self._healthy = states
+
+    def refused(self, counts: Callable[[], Iterable[tuple[str, str, int]]]) -> None:
+        """Where a scrape learns of connections that never became requests: listener, cause of a fixed list, count."""
+        self._refused = counts
 
     def log_dropped(self, dropped: Callable[[], int]) -> None:
         """Where a scrape learns how many access-log lines were dropped since the process began."""
@@ -204,6 +209,13 @@ class Metrics(Collector):
             "gauge",
             ("listener",),
             ((labels, cell.count) for labels, cell in self._connections.items()),
+        )
+        yield families.numbered(
+            "domicile_connections_refused",
+            "Client connections that were closed before a request, by why.",
+            "counter",
+            ("listener", "cause"),
+            (((listener, cause), count) for listener, cause, count in self._refused()),
         )
         yield families.counted(
             "domicile_withdrawn",

@@ -28,6 +28,7 @@ DESIGNED = {
     "domicile_decisions_total": {"rule"},
     "domicile_provider_healthy": {"provider", "zone"},
     "domicile_connections": {"listener"},
+    "domicile_connections_refused_total": {"listener", "cause"},
     "domicile_policy_info": {"digest"},
     "domicile_policy_reloads_total": {"result"},
     "domicile_certificate_expiry_timestamp_seconds": {"name"},
@@ -61,6 +62,7 @@ def filled() -> Metrics:
     metrics.retries("china-telecom", "cn-mainland")
     metrics.policy("sha256:00", ["mainland"])
     metrics.certificates({"edge.pem": 1.9e9})
+    metrics.refused(lambda: [("edge", "turned-away", 1)])
     metrics.healthy(lambda: [("china-telecom", "cn-mainland", True), ("own-cloud", "elsewhere", False)])
     return metrics
 
