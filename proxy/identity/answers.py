@@ -11,7 +11,7 @@ from typing import Literal
 
 from proxy.policy.facts import UNKNOWN
 
-Kind = Literal["jwt", "location"]
+Kind = Literal["jwt", "client_certificate", "directory", "location", "home_cookie"]
 """A kind of source, as the policy file writes it."""
 
 Cause = Literal[
@@ -45,6 +45,31 @@ there both under its literal name and nested.
 """
 
 
+Why = Literal[
+    "",
+    "no-credential",
+    "other-scheme",
+    "other-issuer",
+    "no-home",
+    "staff",
+    "account",
+    "expired",
+    "country-unknown",
+    "country-stale",
+    "no-key",
+    "not-known",
+    "untrusted",
+]
+"""Why a source is silent.
+
+no-credential: none was shown. other-scheme: one of another kind. other-issuer: another source judges it. no-home: it
+verified, and says no home. staff: who acts is not the subject. account: a subject was verified already, whose home
+this source must not guess. expired: what was remembered has ended. country-unknown, country-stale: no country, or data
+too old to tell. no-key: the request has nothing to look up. not-known: the directory does not know it. untrusted: the
+key is in a field of somebody who is not believed.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Home:
     """The source knows the home: what the credential or the address says, not yet a zone's name.
@@ -61,11 +86,12 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """The source does not know the home. subject and actor: whom it verified all the same."""
+    """The source does not know the home. subject and actor: whom it verified all the same. why: for people."""
 
     subject: str | None = field(default=None, repr=False)
     actor: str = UNKNOWN
     until: float | None = None
+    why: Why = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

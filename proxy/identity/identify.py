@@ -7,18 +7,20 @@
   again; by then the source has the answer in its table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.identity.answers import Answer, Home, Invalid, Kind, Pending, Silent, Unavailable
 from proxy.identity.country import Countries
+from proxy.identity.counts import SourceCounts, Trail, Word
 from proxy.identity.evidence import Evidence
 from proxy.identity.jwt import open_jwt
 from proxy.identity.location import LocationSource
 from proxy.identity.places import Places
 from proxy.policy.facts import NO_SOURCE, UNKNOWN
 from proxy.policy.settings import Jwt, Subject, Zone
+from proxy.policy.settings import Source as Definition
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +57,110 @@ class Source(Protocol):
         ...
 
 
+class Remote(Source, Protocol):
+    """A source that asks elsewhere. Belongs to the running loop from `begin`, or its first question, to `close`."""
+
+    def begin(self) -> None:
+        """Start what has to run beside requests. Called on the loop, when the source is put in force; twice does
+        nothing more."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections, files, threads and tasks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one source answered, for people. home: a zone's name or a code, where the answer is a home."""
+
+    kind: Kind
+    answer: Answer = field(repr=False)
+    home: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of asking. trail: the cell of these answers, None while one of them is Pending."""
+
+    found: Identity | Invalid | Unavailable | Pending
+    trail: Trail | None
+
+
+class Seat:
+    """One source in its place. made_of: what it was opened from, None for one that no reload may keep.
+
+    holders: a ticket for each Sources that asks it; it is closed when the last one lets go.
+    """
+
+    __slots__ = ("holders", "made_of", "source")
+
+    def __init__(self, source: Source, made_of: object = None) -> None:
+        self.source = source
+        self.made_of = made_of
+        self.holders: set[object] = set()
+
+
 class Sources:
     """The sources of one policy, in its order. Made by `open_sources`; belongs to one thread."""
 
-    __slots__ = ("_places", "_sources")
+    __slots__ = ("_ends", "_places", "_silent", "_sources", "_ticket", "counts", "hidden_cookies", "seats")
 
-    def __init__(self, sources: Sequence[Source], places: Places) -> None:
-        self._sources = tuple(sources)
+    def __init__(
+        self,
+        sources: Sequence[Source | Seat],
+        places: Places,
+        counts: SourceCounts | None = None,
+        hidden_cookies: frozenset[bytes] = frozenset(),
+    ) -> None:
+        """hidden_cookies: names of cookies that carry a credential and are not to be forwarded."""
+        self.seats = tuple(each if isinstance(each, Seat) else Seat(each) for each in sources)
+        self._ticket = object()
+        for seat in self.seats:
+            seat.holders.add(self._ticket)
+        self._sources = tuple(seat.source for seat in self.seats)
         self._places = places
+        self.hidden_cookies = hidden_cookies
+        self.counts = counts if counts is not None else SourceCounts()
+        kinds = [source.kind for source in self._sources]
+        for kind in kinds:
+            self.counts.of(kind)
+        self._silent = self.counts.trail(_after(kinds))
+        self._ends: list[dict[Word, Trail]] = [
+            {word: self.counts.trail(_after(kinds[: at + 1], word)) for word in ("home", "invalid", "unavailable")}
+            for at in range(len(kinds))
+        ]
 
     def identify(self, evidence: Evidence, now: float) -> Identity | Invalid | Unavailable | Pending:
         """Ask the sources until one knows. now: seconds since the epoch."""
+        return self.ask(evidence, now).found
+
+    def ask(self, evidence: Evidence, now: float, steps: list[Step] | None = None) -> Asked:
+        """As `identify`, with what is counted of it. steps: what each source answered is added there."""
         known = _NOBODY
         until: float | None = None
         drop: frozenset[bytes] = self.withheld(evidence.fields)
-        for source in self._sources:
+        for source, ends in zip(self._sources, self._ends, strict=True):
             answer = source.answer(evidence, known, now)
+            home = self._places.home(answer.home) if type(answer) is Home else None
+            if type(answer) is Home and home is None:
+                answer = Invalid(source.kind, "home")
+            if steps is not None:
+                steps.append(Step(source.kind, answer, home))
             if type(answer) is Silent:
                 if answer.subject is not None:
                     known = answer
                 until = _earlier(until, answer.until)
             elif type(answer) is Home:
-                home = self._places.home(answer.home)
-                if home is None:
-                    return Invalid(source.kind, "home")
                 until = _earlier(until, answer.until)
-                if answer.subject is not None:
-                    return Identity(home, source.kind, answer.subject, answer.actor, drop, until)
-                return Identity(home, source.kind, known.subject, known.actor, drop, until)
-            elif isinstance(answer, Invalid | Unavailable | Pending):
-                return answer
-        return Identity(UNKNOWN, NO_SOURCE, known.subject, known.actor, drop, until)
+                whom = known if answer.subject is None else answer
+                identity = Identity(home or UNKNOWN, source.kind, whom.subject, whom.actor, drop, until)
+                return Asked(identity, ends["home"])
+            elif isinstance(answer, Pending):
+                return Asked(answer, None)
+            elif isinstance(answer, Invalid | Unavailable):
+                return Asked(answer, ends["invalid" if isinstance(answer, Invalid) else "unavailable"])
+        return Asked(Identity(UNKNOWN, NO_SOURCE, known.subject, known.actor, drop, until), self._silent)
 
     def withheld(self, fields: tuple[tuple[bytes, bytes], ...]) -> frozenset[bytes]:
         """The names of the fields that carry a credential of a source with `forward: false`.
@@ -98,25 +173,58 @@ class Sources:
             drop |= source.withheld(fields)
         return drop
 
+    def begin(self) -> None:
+        """Start what the sources run beside requests. Called on the running loop when they are put in force."""
+        for source in self._sources:
+            begin = getattr(source, "begin", None)
+            if begin is not None:
+                begin()
 
-def open_sources(subject: Subject, zones: Sequence[Zone], countries: Countries) -> Sources:
-    """The sources of a policy, ready to be asked.
+    async def close(self) -> None:
+        """Let go of what only these Sources hold: sources that a later policy carried over stay open."""
+        for seat in self.seats:
+            seat.holders.discard(self._ticket)
+            close = getattr(seat.source, "close", None)
+            if close is not None and not seat.holders:
+                await close()
 
-    countries: what found the country of the evidence; its answers age with it. Raises SourceRefused, the
-    operator's fault, when a key set cannot be read or holds what it must not.
+
+def open_sources(subject: Subject, zones: Sequence[Zone], countries: Countries, old: Sources | None = None) -> Sources:
+    """The sources of a policy, ready to be asked; nothing is asked elsewhere yet.
+
+    countries: what found the country of the evidence; its answers age with it. old: the sources in force: their
+    counts go on, and what is unchanged carries over with all that it remembers. Raises SourceRefused, the
+    operator's fault, when a file cannot be read or holds what it must not.
     """
-    issuers = frozenset(source.issuer for source in subject.sources if isinstance(source, Jwt))
-    opened: list[Source] = []
-    for source in subject.sources:
-        if isinstance(source, Jwt):
-            opened.append(open_jwt(source, subject.actors, issuers - {source.issuer}))
-        else:
-            opened.append(LocationSource(source.accounts, countries.stale_at))
-    return Sources(opened, Places(zones))
+    counts = SourceCounts() if old is None else old.counts
+    seats = [_seat(source, subject, countries, counts, old) for source in subject.sources]
+    return Sources(seats, Places(zones), counts)
+
+
+def _seat(
+    source: Definition, subject: Subject, countries: Countries, counts: SourceCounts, old: Sources | None
+) -> Seat:
+    if isinstance(source, Jwt):
+        issuers = frozenset(each.issuer for each in subject.sources if isinstance(each, Jwt))
+        return Seat(open_jwt(source, subject.actors, issuers - {source.issuer}))
+    return Seat(LocationSource(source.accounts, countries.stale_at))
+
+
+def _carried(old: Sources | None, made_of: object, opened: Callable[[], Source]) -> Seat:
+    """The seat of the old sources that was made of the same, or a new one."""
+    for seat in () if old is None else old.seats:
+        if seat.made_of == made_of:
+            return seat
+    return Seat(opened(), made_of)
 
 
 _NOBODY = Silent()
 _NOTHING: frozenset[bytes] = frozenset()
+
+
+def _after(kinds: Sequence[Kind], last: Word = "silent") -> list[tuple[Kind, Word]]:
+    """All silent, but for what the last one said."""
+    return [(kind, last if at == len(kinds) - 1 else "silent") for at, kind in enumerate(kinds)]
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:
