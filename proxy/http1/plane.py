@@ -3,7 +3,8 @@
 import asyncio
 import select
 import time
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from proxy.http1.arrival import Arrival
 from proxy.http1.client import ClientConnection
@@ -36,7 +37,7 @@ class HttpPlane:
         self.draining = False
         self._heads = ResponseHeads()
         self._connections: set[ClientConnection] = set()
-        self._redeciding: set[asyncio.Task[None]] = set()
+        self._aside: set[asyncio.Task[None]] = set()
         self._emptied: asyncio.Future[None] | None = None
         self.loop = asyncio.get_running_loop()
         self._sweeping: asyncio.TimerHandle | None = self.loop.call_later(PERIOD, self._sweep)
@@ -55,6 +56,7 @@ class HttpPlane:
                 for idle in state.retire():
                     idle.close()
         self.redecide()
+        self._do_aside(old.sources.close())
 
     def redecide(self) -> None:
         """Decide every living request and tunnel again: a date has passed, or another line is in force."""
@@ -86,6 +88,7 @@ class HttpPlane:
         for state in self.line.fleet.states.values():
             for idle in state.retire():
                 idle.close()
+        await self.line.sources.close()
         # One turn of the loop for each step of a close: the callbacks of aborted transports run in the next.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -126,14 +129,17 @@ class HttpPlane:
 
     def redecide_when(self, pending: Pending, client: ClientConnection) -> None:
         """Decide a living request again once its source has answered."""
-        task = self.loop.create_task(self._redecide_when(pending, client, client.exchange))
-        self._redeciding.add(task)
-        task.add_done_callback(self._redeciding.discard)
+        self._do_aside(self._redecide_when(pending, client, client.exchange))
 
     async def _redecide_when(self, pending: Pending, client: ClientConnection, occupant: Occupant | None) -> None:
         await asyncio.shield(asyncio.ensure_future(pending.ready))
         if occupant is not None and client.exchange is occupant:
             occupant.redecide(self.planner, time.monotonic(), time.time())
+
+    def _do_aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
 
     def refuse(self, client: ClientConnection, refusal: Refusal) -> None:
         """What came will not become a head that is accepted."""
@@ -163,6 +169,7 @@ class HttpPlane:
 
     def _take_line(self, line: Line) -> None:
         self.line = line
+        line.sources.begin()
         self.limits = line.policy.limits
         self.timeouts = line.policy.timeouts
         self.planner = Planner(line, self.metrics)

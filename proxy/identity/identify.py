@@ -180,6 +180,11 @@ class Sources:
             if begin is not None:
                 begin()
 
+    def abandon(self) -> None:
+        """Let go of what was carried over: these Sources never came into force, and began nothing."""
+        for seat in self.seats:
+            seat.holders.discard(self._ticket)
+
     async def close(self) -> None:
         """Let go of what only these Sources hold: sources that a later policy carried over stay open."""
         for seat in self.seats:

@@ -42,7 +42,7 @@ class Opened:
 def open_line(policy: Policy, resolver: Resolver, old: Line | None = None) -> Opened:
     """Open what the policy names. Reads files for up to some tenths of a second; any thread may call it.
 
-    old: the line in force, whose unchanged providers carry over. Raises LoadRefused with every mistake.
+    old: the line in force, whose unchanged providers and sources carry over. Raises LoadRefused with every mistake.
     """
     mistakes: list[str] = []
     if not policy.listeners:
@@ -54,7 +54,8 @@ def open_line(policy: Policy, resolver: Resolver, old: Line | None = None) -> Op
     expiries: dict[str, float] = {}
     try:
         countries = open_countries(policy.geoip, time.time())
-        sources = open_sources(policy.subject, policy.zones, countries)
+        in_force = None if old is None else old.sources
+        sources = open_sources(policy.subject, policy.zones, countries, in_force)
     except SourceRefused as refused:
         mistakes.append(str(refused))
     try:
@@ -66,6 +67,8 @@ def open_line(policy: Policy, resolver: Resolver, old: Line | None = None) -> Op
     except CertificateError as error:
         mistakes += error.mistakes
     if countries is None or sources is None or fleet is None or mistakes:
+        if sources is not None:
+            sources.abandon()
         raise LoadRefused(tuple(mistakes))
     for state in fleet.states.values():
         shown = state.definition.tls.client_certificate

@@ -225,7 +225,11 @@ class _Service:
     async def _swap(self, opened: Opened) -> None:
         """Raises LoadRefused and BindError, and has then changed nothing."""
         policy, old = opened.line.policy, self._policy
-        prepared = self._stage.prepare(policy.listeners)
+        try:
+            prepared = self._stage.prepare(policy.listeners)
+        except BindError:
+            opened.line.sources.abandon()
+            raise
         log, admin = self._log, self._admin
         try:
             if policy.log.path != old.log.path:
@@ -234,6 +238,7 @@ class _Service:
                 admin = await self._open_admin(policy.admin.bind)
         except (LoadRefused, BindError):
             prepared.abandon()
+            opened.line.sources.abandon()
             if log is not self._log:
                 log.close()
             raise
