@@ -86,7 +86,7 @@ class Claims:
         if home is not None and not isinstance(home, str):
             raise Refused("home")
         if home is None or actor != SUBJECT:  # who acts for another says nothing of where the other belongs
-            return Silent(subject, actor, until)
+            return Silent(subject, actor, until, "no-home" if actor == SUBJECT else "staff")
         return Home(home, subject, actor, until)
 
     def _kind(self, claims: dict[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""A local JSON Web Key Set (RFC 7517): public keys that tokens are verified with.
+"""A JSON Web Key Set (RFC 7517): public keys that tokens are verified with, from a file or an issuer.
 
 - A key serves one algorithm, which its own type decides: RSA is RS256, P-256 is ES256, Ed25519 is EdDSA. What
   a token's header says is compared with that and never chooses.
@@ -7,9 +7,11 @@
 - Private and symmetric keys, small RSA keys and two keys of one `kid` make the whole set refused.
 """
 
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import Algorithm, ECAlgorithm, OKPAlgorithm, RSAAlgorithm
@@ -55,11 +57,12 @@ class Key:
 
 
 class KeySet:
-    """The usable keys of a set."""
+    """The usable keys of a set. digest: the SHA-256 of what it was read from."""
 
-    __slots__ = ("_by_kid", "_keys")
+    __slots__ = ("_by_kid", "_keys", "digest")
 
-    def __init__(self, keys: tuple[Key, ...]) -> None:
+    def __init__(self, keys: tuple[Key, ...], digest: bytes) -> None:
+        self.digest = digest
         self._keys = keys
         self._by_kid = {key.kid: key for key in keys if key.kid is not None}
 
@@ -67,6 +70,10 @@ class KeySet:
         """The key of that `kid`, if it is one of that algorithm."""
         key = self._by_kid.get(kid)
         return key if key is not None and key.algorithm == algorithm else None
+
+    def knows(self, kid: str) -> bool:
+        """Whether some key has that `kid`."""
+        return kid in self._by_kid
 
     def only(self, algorithm: str) -> Key | None:
         """The only key of that algorithm, if there is exactly one: what a token without a `kid` may mean."""
@@ -77,6 +84,47 @@ class KeySet:
         return len(self._keys)
 
 
+class Keys(Protocol):
+    """The key set that serves now, wherever it comes from."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether the set could not be had when it was last asked for."""
+        ...
+
+    def current(self) -> KeySet | None:
+        """The keys that may be used now; None for none."""
+        ...
+
+    def coming(self) -> Awaitable[object] | None:
+        """What is done when a set that is on its way has come, or failed to; None where none is."""
+        ...
+
+    def look_again(self) -> Awaitable[object] | None:
+        """As `coming`, for a token whose key is unknown: asks for the set anew, if that was not just done."""
+        ...
+
+
+class LocalKeys:
+    """A set from a file: it is what it was when it was opened."""
+
+    __slots__ = ("_keys",)
+
+    failing = False
+
+    def __init__(self, keys: KeySet) -> None:
+        self._keys = keys
+
+    def current(self) -> KeySet:
+        return self._keys
+
+    def coming(self) -> None:
+        return None
+
+    def look_again(self) -> None:
+        return None
+
+
 def open_key_set(path: Path) -> KeySet:
     """Read a JWKS file. Raises SourceRefused, the operator's fault, with the place in the file."""
     try:
@@ -84,18 +132,23 @@ def open_key_set(path: Path) -> KeySet:
             content = file.read(LARGEST_KEY_SET + 1)
     except OSError as error:
         raise SourceRefused(f"{path}: cannot be read: {error.strerror}") from None
+    return read_key_set(content, str(path))
+
+
+def read_key_set(content: bytes, name: str) -> KeySet:
+    """Read a JWKS, wherever it came from. Raises SourceRefused, which calls it by its name."""
     if len(content) > LARGEST_KEY_SET:
-        raise SourceRefused(f"{path}: the key set is larger than {LARGEST_KEY_SET >> 10} KiB")
+        raise SourceRefused(f"{name}: the key set is larger than {LARGEST_KEY_SET >> 10} KiB")
     try:
         listed = json_object(content).get("keys")
     except ValueError as error:
-        raise SourceRefused(f"{path}: {error}") from None
+        raise SourceRefused(f"{name}: {error}") from None
     if not isinstance(listed, list):
-        raise SourceRefused(f"{path}: a key set has a list `keys`")
+        raise SourceRefused(f"{name}: a key set has a list `keys`")
     keys: list[Key] = []
     kids: set[str] = set()
     for index, member in enumerate(listed):
-        place = f"{path}: keys[{index}]"
+        place = f"{name}: keys[{index}]"
         key = _key(member, place)
         if key is None:
             continue
@@ -105,8 +158,8 @@ def open_key_set(path: Path) -> KeySet:
             kids.add(key.kid)
         keys.append(key)
     if not keys:
-        raise SourceRefused(f"{path}: no key verifies RS256, ES256 or EdDSA")
-    return KeySet(tuple(keys))
+        raise SourceRefused(f"{name}: no key verifies RS256, ES256 or EdDSA")
+    return KeySet(tuple(keys), sha256(content).digest())
 
 
 def _key(member: object, place: str) -> Key | None:

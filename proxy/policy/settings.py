@@ -87,16 +87,53 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
-class Jwt:
-    """The `jwt` source: verifies bearer tokens against a local key set. Claims are names, dots go down."""
+class KeySetUrl:
+    """A key set that its issuer publishes, https or http on loopback.
 
-    jwks: Path
+    ca: verifies the server; None is the system's. max_age: how old the keys may become before they are fetched
+    again; keep: how long they serve while that fails. timeout: for one fetch.
+    """
+
+    url: str
+    ca: Path | None = None
+    max_age: float = 600.0
+    keep: float = 86400.0
+    timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPlace:
+    """Where a token is: in a header of this lower-cased name, or in a cookie of exactly this name."""
+
+    kind: Literal["header", "cookie"]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Jwt:
+    """The `jwt` source: verifies signed tokens against a key set. Claims are names, dots go down.
+
+    token: where it is; None is a bearer token in Authorization.
+    """
+
+    jwks: Path | KeySetUrl
     issuer: str
     audience: str
     subject_claim: str
     home_claim: str
     actor_claim: str | None
     leeway: float
+    forward: bool
+    token: TokenPlace | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HomeCookie:
+    """The `home_cookie` source: a signed cookie that remembers a home. keys: the first signs, all verify."""
+
+    name: str
+    keys: tuple[Path | Secret, ...]
+    max_age: float
     forward: bool
 
 
@@ -107,7 +144,96 @@ class Location:
     accounts: bool
 
 
-Source = Jwt | Location
+@dataclass(frozen=True, slots=True)
+class DirectoryKey:
+    """What of a request a directory is asked about.
+
+    text: a header's name in lower case; for path and host a canonical pattern with one `{}`, a path's perhaps
+    ending in `/*`; empty for the others. token, certificate: whom an earlier source verified.
+    """
+
+    kind: Literal["header", "token", "certificate", "sni", "path", "host"]
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryCache:
+    """What a directory said, for how long. size: homes that are kept.
+
+    refresh: the age at which it is asked again, beside requests; max_age: the age that no home is used beyond;
+    unknown: as max_age, for subjects that it does not know.
+    """
+
+    size: int = 100_000
+    max_age: float = 300.0
+    refresh: float = 60.0
+    unknown: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteStore:
+    """A file that `domicile directory import` makes."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ValkeyStore:
+    """A Valkey or Redis server. tls: verified by `ca`, else by the system's authorities. prefix: before each key."""
+
+    host: str
+    port: int
+    database: int
+    tls: bool
+    user: str | None
+    password: Secret | None
+    ca: Path | None
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresStore:
+    """A PostgreSQL database. query: None is the one against the documented table. connections: at most."""
+
+    host: str
+    port: int
+    database: str
+    tls: bool
+    user: str
+    password: Secret | None
+    ca: Path | None
+    query: str | None
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class HttpStore:
+    """An HTTP service. url: `{}` in its path or query stands for the key."""
+
+    url: str
+    headers: tuple[tuple[str, Secret], ...]
+    ca: Path | None
+
+
+Store = SqliteStore | ValkeyStore | PostgresStore | HttpStore
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The `directory` source. timeout: for one look-up; lookups: how many at once.
+
+    forward: whether the provider sees a key header of a trusted proxy; one of anybody else it never does.
+    """
+
+    store: Store
+    key: DirectoryKey
+    cache: DirectoryCache
+    timeout: float
+    lookups: int
+    forward: bool
+
+
+Source = Jwt | Directory | HomeCookie | Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +272,16 @@ Bind = TcpBind | UnixBind
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate chain and its key, both PEM."""
+    """A certificate chain and its key, both PEM, and what clients have to show.
+
+    client_ca: PEM file of who vouches for clients; crl: files of revocation lists, PEM or DER.
+    """
 
     certificate: Path
     key: Path
+    client_ca: Path | None = None
+    client_certificate: Literal["none", "optional", "required"] = "none"
+    crl: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
