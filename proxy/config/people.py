@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from proxy.config.conditions import ConnectionTests, Flag, NetworkText, condition
+from proxy.config.directories import DirectoryPart
 from proxy.config.figures import Leeway
 from proxy.config.key_sets import KeySetFile
 from proxy.config.law import Prose
@@ -65,14 +66,15 @@ class LocationPart(Part):
 class SourcePart(Part):
     """One source of the home: exactly one key."""
 
-    model_config = any_key("jwt", "location")
-    later: ClassVar[frozenset[str]] = frozenset({"client_certificate", "directory", "home_cookie"})
+    model_config = any_key("jwt", "directory", "location")
+    later: ClassVar[frozenset[str]] = frozenset({"client_certificate", "home_cookie"})
 
     jwt: JwtPart | None = Field(default=None, description="Signed bearer tokens")
+    directory: DirectoryPart | None = Field(default=None, description="Who lives where, by the word of a store")
     location: LocationPart | None = Field(default=None, description="The client's country")
 
     def value(self) -> Source:
-        part = self.jwt or self.location
+        part = self.jwt or self.directory or self.location
         assert part is not None  # `whole` counts the keys
         return part.value()
 

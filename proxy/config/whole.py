@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from proxy.config.addresses import is_loopback, read_bind, read_endpoint, read_network
+from proxy.config.directory_mistakes import directory_mistakes
 from proxy.config.document import Document, Loc, Node, Scalar, Sequence, Table
 from proxy.config.note import VALUE, Note, Wrong, quoted
 from proxy.config.places import EVERYWHERE
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 def mistakes_of(document: Document, folder: Path) -> list[Note]:
     """The mistakes of a file that no single value shows."""
-    checks = (_zones, _operators, _providers, _names, _law, _routes, _sources, _periods)
+    checks = (_zones, _operators, _providers, _names, _law, _routes, _sources, directory_mistakes, _periods)
     notes = [note for check in checks for note in check(document)]
     return notes + list(_binds(document, folder)) + list(_pairs(document, folder))
 

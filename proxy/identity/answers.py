@@ -86,12 +86,18 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """The source does not know the home. subject and actor: whom it verified all the same. why: for people."""
+    """The source does not know the home. subject and actor: whom it verified all the same. why: for people.
+
+    account: the request belongs to somebody's account, whoever that is, so an address may not speak for it.
+    source: filled in by `Sources`, which kind verified the subject.
+    """
 
     subject: str | None = field(default=None, repr=False)
     actor: str = UNKNOWN
     until: float | None = None
     why: Why = field(default="", compare=False)
+    account: bool = False
+    source: Kind | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The `location` source: home is where the client's address is.
 
-An address speaks for whoever holds the device, so it is evidence only while nobody was verified, or the
-verified person is the subject and the policy says `accounts: true`. Of staff it says where the staff are,
-and never where the subject's data belongs.
+An address speaks for whoever holds the device, so it is evidence only while nobody was verified and nothing says
+that an account is concerned, or the policy says `accounts: true` and who acts is nobody but the subject. Of staff it
+says where the staff are, and never where the subject's data belongs.
 """
 
 from proxy.identity.answers import Home, Kind, Silent
@@ -28,7 +28,10 @@ class LocationSource:
         country = evidence.country
         if country == UNKNOWN or (self._stale_at is not None and now >= self._stale_at):
             return _SILENT
-        if known.subject is not None and not (self._accounts and known.actor == SUBJECT):
+        if known.subject is not None:
+            if not (self._accounts and known.actor == SUBJECT):
+                return _SILENT
+        elif known.account and not self._accounts:
             return _SILENT
         answer = self._answers.get(country)
         if answer is None:  # at most one for each ISO 3166-1 code

@@ -28,5 +28,9 @@ class Remembered(Generic[K, V]):
             self._entries.popitem(last=False)
         self._entries[key] = value
 
+    def drop(self, key: K) -> None:
+        """Forget an entry, if it is there."""
+        self._entries.pop(key, None)
+
     def __len__(self) -> int:
         return len(self._entries)

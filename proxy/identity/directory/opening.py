@@ -1,0 +1,53 @@
+"""From what a policy says of a directory to the source that asks it. Files are read, nobody is asked yet."""
+
+from hashlib import sha256
+
+from proxy.identity.counts import SourceCount
+from proxy.identity.directory.contexts import store_context
+from proxy.identity.directory.reader import Reader
+from proxy.identity.directory.source import DirectorySource
+from proxy.identity.refused import SourceRefused
+from proxy.policy.settings import Directory, HttpStore, PostgresStore, SqliteStore, ValkeyStore
+
+
+def directory_files(definition: Directory) -> bytes:
+    """A digest of the files that the definition names and that are read once: what a carried-over source had too.
+
+    Raises SourceRefused, the operator's fault.
+    """
+    authorities = None if isinstance(definition.store, SqliteStore) else definition.store.ca
+    try:
+        return b"" if authorities is None else sha256(authorities.read_bytes()).digest()
+    except OSError as error:
+        raise SourceRefused(f"{authorities}: cannot be read: {error.strerror}") from None
+
+
+def open_directory(definition: Directory, counts: SourceCount) -> DirectorySource:
+    """The source, ready to be asked. Raises SourceRefused, the operator's fault, for a file that cannot be used."""
+    name = {SqliteStore: "sqlite", ValkeyStore: "valkey", PostgresStore: "postgres", HttpStore: "http"}
+    return DirectorySource(
+        definition, open_reader(definition), counts, name=f"directory {name[type(definition.store)]}"
+    )
+
+
+def open_reader(definition: Directory) -> Reader:
+    """The reader of the definition's store. Raises SourceRefused."""
+    store = definition.store
+    # The libraries of the stores take tenths of a second to import: only the ones in use are.
+    match store:
+        case SqliteStore():
+            from proxy.identity.directory.sqlite import SqliteReader
+
+            return SqliteReader(store.path)
+        case ValkeyStore():
+            from proxy.identity.directory.valkey import ValkeyReader
+
+            return ValkeyReader(store, store_context(store.tls, store.ca))
+        case PostgresStore():
+            from proxy.identity.directory.postgres import PostgresReader
+
+            return PostgresReader(store, store_context(store.tls, store.ca), definition.timeout)
+        case HttpStore():
+            from proxy.identity.directory.http import HttpReader
+
+            return HttpReader(store, store_context(store.url.startswith("https:"), store.ca), definition.lookups)
