@@ -12,9 +12,11 @@ import asyncio
 import re
 import select
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fcntl import ioctl
 from math import inf
 from termios import TIOCOUTQ
@@ -45,6 +47,9 @@ Closed at once, one that is in use would lose the request that is on its way.
 # What a request can begin with: a method, or (so far) the empty line before one.
 _BEGINS: Final = re.compile(TOKEN + rb"|\r\Z")
 
+# A line feed without its carriage return, or a NUL.
+_BARE: Final = re.compile(rb"(?<!\r)\n|\0")
+
 _INT: Final = struct.Struct("i")
 _NO_BYTES: Final = bytes(_INT.size)
 
@@ -73,11 +78,14 @@ class ClientConnection(asyncio.Protocol):
         # What waits its turn is _buffer[_at:].
         self._buffer = b""
         self._at = 0
+        # How many bytes of it were looked through for the end of a head.
+        self._searched = 0
         self._holds = 0
         self._unsent = 0
         self._serving = False
         self._over = False
         self._fin = False
+        self._retired = False
 
     def expect(self, wait: Wait, deadline: float) -> None:
         """Set what is waited for, until when (monotonic seconds)."""
@@ -88,6 +96,11 @@ class ClientConnection(asyncio.Protocol):
     def paused(self) -> bool:
         """Whether reading is paused, so that neither FIN nor RST would be noticed."""
         return self._holds != 0
+
+    @property
+    def last(self) -> bool:
+        """Whether no further request is wanted behind the one in hand."""
+        return self._retired or self.plane.draining
 
     @property
     def idle(self) -> bool:
@@ -103,8 +116,18 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(HIGH_WATER)
+        believed = not self.arrival.demand.asks or self._meet_client(transport.get_extra_info("ssl_object"))
         self.plane.opened(self)
         self.expect(Wait.FIRST_HEAD, time.monotonic() + self.plane.timeouts.head)
+        if not believed:
+            self.cut()
+
+    def _meet_client(self, tls: ssl.SSLObject) -> bool:
+        """Take in the certificate that was shown; whether it may still be believed."""
+        shown = tls.getpeercert(binary_form=True)
+        self.arrival = replace(self.arrival, client_certificate=shown)
+        # The handshake looked at it just now, or a session remembers that an earlier one did.
+        return not tls.session_reused or self.arrival.demand.resumes(shown, time.time())
 
     def data_received(self, data: bytes) -> None:
         self._take(data)
@@ -163,7 +186,7 @@ class ClientConnection(asyncio.Protocol):
         """Take what waits: it belongs to the request in hand."""
         data = self._buffer[self._at :]
         self._buffer = b""
-        self._at = 0
+        self._at = self._searched = 0
         self._unhold(_PIPELINED)
         return data
 
@@ -235,7 +258,7 @@ class ClientConnection(asyncio.Protocol):
                 self._serve_waiting()
         elif self._fin:
             self.transport.close()
-        elif self.plane.draining:
+        elif self.last:
             self.drain(now)
 
     def _leave(self, linger: bool) -> None:
@@ -244,10 +267,11 @@ class ClientConnection(asyncio.Protocol):
         linger = linger and not self._fin and not self.transport.is_closing()
         if linger and held:
             self.transport.resume_reading()
-        if not linger:
-            self.transport.close()
-        elif self.transport.can_write_eof():
+        if linger and self.transport.can_write_eof():
             self.transport.write_eof()
+        else:
+            # Under TLS a close tells the client at once, and takes what still comes until it is answered.
+            self.transport.close()
         self._await_end(time.monotonic())
 
     def _await_end(self, now: float) -> None:
@@ -271,7 +295,7 @@ class ClientConnection(asyncio.Protocol):
     def _stop_reading(self) -> None:
         self._take = _discard
         self._buffer = b""
-        self._at = 0
+        self._at = self._searched = 0
         self._holds = 0
         self._over = True
 
@@ -299,11 +323,12 @@ class ClientConnection(asyncio.Protocol):
         buffer, at = self._buffer, self._at
         if buffer.startswith(b"\r\n", at):
             at += 2  # RFC 9112 section 2.2: an empty line before a request
-        end = buffer.find(b"\r\n\r\n", at) + 4
+        end = buffer.find(b"\r\n\r\n", at + max(0, self._searched - 3)) + 4
         if end == 3:
             self._at = at
-            self._incomplete()
+            self._incomplete(at, len(buffer))
             return False
+        self._searched = 0
         if end - at > self.plane.limits.head:
             self._refuse(_too_large(buffer[at:end], self.plane.limits.target))
             return False
@@ -312,14 +337,17 @@ class ClientConnection(asyncio.Protocol):
         self.plane.begin(self, buffer if end - at == len(buffer) else buffer[at:end])
         return not self._over
 
-    def _incomplete(self) -> None:
-        limits, head = self.plane.limits, self._buffer[self._at :]
-        if len(head) > limits.head:
-            self._refuse(_too_large(head, limits.target))
-        elif head and (not _BEGINS.match(head) or head.count(b"\n") != head.count(b"\r\n") or b"\0" in head):
+    def _incomplete(self, at: int, end: int) -> None:
+        """A head has begun. Only what is new is looked through: a head may come byte by byte."""
+        limits, buffer = self.plane.limits, self._buffer
+        fresh = at + max(0, self._searched - 1)
+        self._searched = end - at
+        if end - at > limits.head:
+            self._refuse(_too_large(buffer[at:], limits.target))
+        elif end > at and (not _BEGINS.match(buffer, at) or _BARE.search(buffer, fresh)):
             # It can become no head that is accepted; waiting for the rest would only cost time.
             self._refuse(Refusal(400, "head-malformed"))
-        elif head and self.wait is not Wait.HEAD:
+        elif end > at and self.wait is not Wait.HEAD:
             self.expect(Wait.HEAD, time.monotonic() + self.plane.timeouts.head)
 
     def _refuse(self, refusal: Refusal) -> None:
@@ -349,6 +377,11 @@ class ClientConnection(asyncio.Protocol):
         came = select.poll()
         came.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(came.poll(0))
+
+    def retire(self, now: float) -> None:
+        """End this connection as draining would: another handshake is due before further requests."""
+        self._retired = True
+        self.drain(now)
 
     def drain(self, now: float) -> None:
         """No further request is wanted after the one in hand."""

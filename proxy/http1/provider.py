@@ -238,7 +238,12 @@ class ProviderConnection(asyncio.Protocol):
             if end == 3:
                 if len(data) > self._head_limit:
                     self._broke("provider-head-too-large")
-                elif not data.startswith(b"HTTP/1."[: len(data)]):
+                elif (
+                    not data.startswith(b"HTTP/1."[: len(data)])
+                    or data.count(b"\n") != data.count(b"\r\n")
+                    or b"\0" in data
+                ):
+                    # It can become no head that is accepted; waiting for the rest would only cost time.
                     self._broke("provider-head-malformed")
                 else:
                     self._partial = data
