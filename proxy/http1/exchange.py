@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.http1.attempts import Attempts
 from proxy.http1.occupant import Wait
 from proxy.http1.plan import Plan, Planner, Unproven
-from proxy.http1.problems import blocked_by, problem
+from proxy.http1.problems import blocked_by, challenge, problem
 from proxy.http1.provider import ProviderConnection
 from proxy.http1.tally import Tally
 from proxy.http1.tunnel import Tunnel
@@ -28,7 +28,7 @@ from proxy.wire.body import FramingError, Piece
 from proxy.wire.refusal import Refusal
 from proxy.wire.request_head import IDEMPOTENT
 from proxy.wire.response_head import ResponseHead, grants
-from proxy.wire.response_writer import CLOSE, KEEP, final_head, framed, switched_head
+from proxy.wire.response_writer import CLOSE, KEEP, final_head, framed, switched_head, without_cookie
 
 if TYPE_CHECKING:
     from proxy.http1.client import ClientConnection
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 RETRY_AFTER: Final = b"Retry-After: 5"
 
-_INVALID_TOKEN: Final = b'WWW-Authenticate: Bearer error="invalid_token"'
 _ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
 
@@ -90,7 +89,8 @@ class Exchange:
             extra = () if verdict.authority is None else (blocked_by(verdict.authority),)
             self._answer(451, verdict.reason, extra)
         elif isinstance(verdict, Unproven):
-            self._answer(verdict.status, verdict.cause, (_INVALID_TOKEN if verdict.status == 401 else RETRY_AFTER,))
+            said = (challenge(verdict.source) if verdict.status == 401 else RETRY_AFTER, self._plan.set_cookie)
+            self._answer(verdict.status, verdict.cause, tuple(filter(None, said)))
         elif isinstance(verdict, Refusal):
             # Not read any further: where a next request would begin is not known.
             self._say(verdict.status, verdict.cause, (_ALLOW,) if verdict.status == 405 else ())
@@ -194,7 +194,7 @@ class Exchange:
         request = self._plan.head
         if request is None or request.version == 0 or (head.status == 100 and not request.expects_continue):
             return
-        self._client.transport.write(head.block + b"\r\n")
+        self._client.transport.write(self._passable(head).block + b"\r\n")
         if head.status == 100:
             self._continued = True
             self._await_provider(time.monotonic())
@@ -203,13 +203,19 @@ class Exchange:
         request = self._plan.head
         assert request is not None
         now = self._answered(head.status)
-        keep = request.keep_alive and not self.wants_body and not self._plane.draining
-        start, self._chunked, self._keep = final_head(head, request.version, keep)
+        keep = request.keep_alive and not self.wants_body and not self._client.last
+        head, extra = self._passable(head), self._plan.set_cookie
+        start, self._chunked, self._keep = final_head(head, request.version, keep, extra)
         self._pass_on(start, payload, done)
         if done:
             self._complete(now)
         else:
             self._await_provider(now)
+
+    def _passable(self, head: ResponseHead) -> ResponseHead:
+        """The head without a home cookie of the provider's making: a home is not a provider's to remember."""
+        own = self._planner.own_cookie
+        return without_cookie(head, own) if own and own in head.block else head
 
     def more(self, payload: Piece, done: bool) -> None:
         self._pass_on(b"", payload, done)
@@ -235,7 +241,7 @@ class Exchange:
             self.provider_broke("provider-upgrade-unasked")
             return
         self._answered(101)
-        client.transport.write(switched_head(head))
+        client.transport.write(switched_head(self._passable(head)))
         client.exchange = tunnel = Tunnel(self, client, provider, leg.provider.timeouts.idle)
         provider.tunnel(tunnel)
         client.feed_exchange(tunnel.from_client)
@@ -408,7 +414,7 @@ class Exchange:
     def _answer(self, status: int, reason: str, extra: tuple[bytes, ...]) -> None:
         """An answer of our own to a request that was well formed; the connection stays if it has no body."""
         head = self._plan.head
-        self._keep = head is not None and head.keep_alive and not head.has_body and not self._plane.draining
+        self._keep = head is not None and head.keep_alive and not head.has_body and not self._client.last
         self._say(status, reason, extra)
 
     def _fail(self, status: int, cause: str, extra: tuple[bytes, ...] = ()) -> None:
@@ -423,7 +429,7 @@ class Exchange:
         head, listener = self._plan.head, self._client.arrival.listener.name
         if cause == "unavailable":
             self._plane.metrics.denials(listener, cause).count += 1
-        keep = head is not None and head.keep_alive and not self.wants_body and not self._plane.draining
+        keep = head is not None and head.keep_alive and not self.wants_body and not self._client.last
         self._keep = keep and status >= 500
         self._say(status, cause, extra)
 
@@ -445,4 +451,6 @@ class Exchange:
         plan, attempts = self._plan, self._attempts
         leg = self._leg or self._planner.leg(self._client.arrival, plan, None)
         connect, tries = (None, 0) if attempts is None else (attempts.connect, attempts.count)
+        if plan.trail is not None:
+            plan.trail.count += 1
         self.tally.record(leg, plan.rules, self._plane.log, reason, connect, tries)

@@ -4,21 +4,21 @@ A plan depends on the head's bytes, on the arrival and on the line alone, so a r
 a bounded table by those bytes, until a date, a token's end or the table's own short memory says otherwise.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from proxy.http1.arrival import Arrival
+from proxy.http1.judge import Judged, judge
 from proxy.http1.leg import Leg
 from proxy.http1.line import Line
 from proxy.http1.provider import ProviderConnection
-from proxy.identity.answers import Invalid, Pending
-from proxy.identity.client_address import client_address, is_trusted
-from proxy.identity.evidence import Evidence
+from proxy.identity.answers import Invalid, Kind, Pending, Unavailable
+from proxy.identity.counts import Trail
+from proxy.identity.home_cookie import STRONGER
 from proxy.identity.identify import Identity
-from proxy.policy.canonical import canonical_path
-from proxy.policy.decide import decide, looks_at_path, stated_home
+from proxy.policy.decide import decide
 from proxy.policy.decision import Denial, Permit
-from proxy.policy.facts import STATED, UNKNOWN, Facts
+from proxy.policy.facts import NO_SOURCE, SUBJECT, UNKNOWN, Facts
 from proxy.policy.routes import Preferred, preferred
 from proxy.providers.fleet import EndpointState
 from proxy.telemetry.cells import Cell, RuleSetCell
@@ -26,7 +26,7 @@ from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.record import static_part
 from proxy.wire.refusal import Refusal
 from proxy.wire.request_head import HeadLimits, RequestHead, read_request_head
-from proxy.wire.request_writer import Sender, end_to_end, for_provider, kept_request_id
+from proxy.wire.request_writer import end_to_end, for_provider, kept_request_id, scheme
 
 KEPT: Final = 60.0
 """Seconds that a plan is kept at most: a country database that grows too old is noticed by then."""
@@ -42,10 +42,14 @@ NONE: Final = "none"
 
 @dataclass(frozen=True, slots=True)
 class Unproven:
-    """The request's credential did not verify (401), or its source could not be asked (503)."""
+    """The request's credential did not verify (401), or its source could not be asked (503).
+
+    source: the kind whose credential it was, None where nobody came to an answer.
+    """
 
     status: int
     cause: str
+    source: Kind | None = None
 
 
 Verdict = Permit | Denial | Unproven | Refusal | Pending
@@ -55,7 +59,7 @@ class Plan:
     """What one head comes to. Shared by all requests with the same bytes; only `legs` grows.
 
     until: seconds since the epoch until which it holds. kept_id: the request id that a trusted proxy gave.
-    preferred, key, lines: only with a Permit.
+    preferred, key, lines: only with a Permit. set_cookie: a field line for the answer, without CRLF, or empty.
     """
 
     __slots__ = (
@@ -69,6 +73,8 @@ class Plan:
         "lines",
         "preferred",
         "rules",
+        "set_cookie",
+        "trail",
         "until",
         "verdict",
     )
@@ -90,6 +96,8 @@ class Plan:
         self.kept_id = kept_id
         self.identity: Identity | None = None
         self.rules: RuleSetCell | None = None
+        self.trail: Trail | None = None
+        self.set_cookie = b""
         self.preferred: Preferred | None = None
         self.key = b""
         self.lines = b""
@@ -102,7 +110,8 @@ class Planner:
     def __init__(self, line: Line, metrics: Metrics) -> None:
         self.line = line
         self._metrics = metrics
-        self._paths_matter = looks_at_path(line.policy)
+        cookies = line.sources.home_cookies
+        self.own_cookie = b"" if cookies is None else cookies.name.encode("ascii")
         limits = line.policy.limits
         self._head_limits = HeadLimits(limits.headers, limits.target)
         self._table: dict[tuple[bytes, str], Plan] = {}
@@ -146,62 +155,44 @@ class Planner:
         return self._judged(arrival, head_bytes, head, now, now)
 
     def _judged(self, arrival: Arrival, head_bytes: bytes, head: RequestHead, now: float, shown: float) -> Plan:
+        judged = judge(self.line, arrival, head, now, shown)
+        found, facts = judged.found, judged.facts
+        kept_id = kept_request_id(head, judged.sender)
+        if not isinstance(found, Identity) or facts is None:
+            plan = Plan(head_bytes, head, _unproven(found), facts=facts, kept_id=kept_id)
+            if isinstance(found, Invalid) and found.source == "home_cookie":
+                plan.set_cookie = self._cookie(judged, head, now)
+            plan.trail = judged.trail
+            return plan
         line = self.line
-        sender = Sender(arrival.peer, arrival.tls, is_trusted(arrival.peer, line.trusted))
-        kept_id = kept_request_id(head, sender)
-        path = canonical_path(head.path)
-        if path is None and self._paths_matter:
-            return Plan(head_bytes, head, Refusal(400, "path-ambiguous"), kept_id=kept_id)
-        if arrival.sni is not None and arrival.sni != head.authority.host:
-            return Plan(head_bytes, head, Refusal(421, "host-disagrees-with-sni"), kept_id=kept_id)
-        fields = tuple((name, value) for name, value, _ in head.lines)
-        client = client_address(arrival.peer, fields, line.trusted)
-        country = line.countries.country(client)
-        facts = Facts(
-            time=now,
-            country=country,
-            host=head.authority.host,
-            path=path,
-            method=head.method,
-            upgrade=head.upgrade is not None,
-            listener=arrival.listener.name,
-            client=client,
-            ech=arrival.ech,
-        )
-        evidence = Evidence(
-            fields,
-            client,
-            country,
-            host=head.authority.host,
-            path=path,
-            sni=arrival.sni,
-            client_certificate=arrival.client_certificate,
-            trusted=sender.trusted,
-        )
-        identity = line.sources.identify(evidence, shown)
-        if isinstance(identity, Pending):
-            return Plan(head_bytes, head, identity, facts=facts, kept_id=kept_id)
-        if not isinstance(identity, Identity):
-            invalid = isinstance(identity, Invalid)
-            unproven = Unproven(401, "credential-invalid") if invalid else Unproven(503, "source-unavailable")
-            return Plan(head_bytes, head, unproven, facts=facts, kept_id=kept_id)
-        facts = self._at_home(facts, identity)
         decision = decide(line.policy, facts)
-        ends = [end for end in (decision.until, identity.until) if end is not None]
+        ends = [end for end in (decision.until, found.until) if end is not None]
         plan = Plan(head_bytes, head, decision, min([now + KEPT, *ends]), facts, kept_id)
-        plan.identity = identity
+        plan.identity = found
+        plan.trail = judged.trail
         plan.rules = self._metrics.rules(decision.rules)
         if isinstance(decision, Permit):
-            plan.lines = end_to_end(head, sender, identity.drop)
+            plan.lines = end_to_end(head, judged.sender, found.drop, line.sources.hidden_cookies)
             plan.preferred = preferred(line.policy, decision, facts)
-            plan.key = (identity.subject if identity.subject is not None else str(client)).encode()
+            plan.key = (found.subject if found.subject is not None else str(facts.client)).encode()
+            plan.set_cookie = self._cookie(judged, head, now)
         return plan
 
-    def _at_home(self, facts: Facts, identity: Identity) -> Facts:
-        facts = replace(facts, home=identity.home, source=identity.source, actor=identity.actor)
-        # What the operator states is looked at before any source's home; who acts is still the credential's word.
-        stated = stated_home(self.line.policy, facts)
-        return facts if stated is None else replace(facts, home=stated, source=STATED)
+    def _cookie(self, judged: Judged, head: RequestHead, now: float) -> bytes:
+        """The field line that tells the device to remember its home, or to forget; empty for neither.
+
+        Remembered is what a stronger source said of a subject who acts themselves, and nothing that the operator
+        states or an address suggests.
+        """
+        cookies, evidence, found, facts = self.line.sources.home_cookies, judged.evidence, judged.found, judged.facts
+        if cookies is None or evidence is None or facts is None or scheme(head, judged.sender) != b"https":
+            return b""
+        shown = cookies.read(evidence.fields, evidence.host, now)
+        theirs = isinstance(found, Identity) and found.subject is not None and facts.actor == SUBJECT
+        if theirs and facts.source in STRONGER:
+            known = shown.state == "good" and shown.home == facts.home and shown.end - now >= cookies.max_age / 2
+            return b"" if known else cookies.line(facts.home, evidence.host, now)
+        return cookies.clearing() if shown.state in ("ended", "wrong") else b""
 
     def _leg(self, arrival: Arrival, plan: Plan, place: EndpointState[ProviderConnection] | None) -> Leg:
         head, facts, verdict = plan.head, plan.facts, plan.verdict
@@ -213,6 +204,7 @@ class Planner:
             method="" if head is None else head.method,
             host=None if head is None else head.authority.host,
             home=UNKNOWN if facts is None else facts.home,
+            source=_named(verdict, facts),
             country=UNKNOWN if facts is None else facts.country,
             zone=None if provider is None else zone,
             provider=None if provider is None else name,
@@ -224,6 +216,21 @@ class Planner:
         requests = self._metrics.requests(arrival.listener.name, name, zone)
         answered = Cell() if provider is None else self._metrics.attempts(name, zone, "answered")
         return Leg(provider, start, static, requests, self._metrics.timings(name, zone), answered)
+
+
+def _named(verdict: Verdict, facts: Facts | None) -> str:
+    """The source that gave the home, or that ended the search without one."""
+    if isinstance(verdict, Unproven):
+        return verdict.source or NO_SOURCE
+    return NO_SOURCE if facts is None or facts.source is None else facts.source
+
+
+def _unproven(found: Identity | Invalid | Unavailable | Pending | Refusal) -> Verdict:
+    if isinstance(found, Invalid):
+        return Unproven(401, "credential-invalid", found.source)
+    if isinstance(found, Pending | Refusal):
+        return found
+    return Unproven(503, "source-unavailable", found.source if isinstance(found, Unavailable) else None)
 
 
 def _start(head: RequestHead, lines: bytes, place: EndpointState[ProviderConnection]) -> bytes:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from http import HTTPStatus
 
+from proxy.identity.answers import Kind
+
 DETAILS = {
     "no-zone": "The law of no configured zone covers this data.",
     "home-unknown": "It is not known whose law governs this data.",
@@ -37,6 +39,11 @@ def problem(
             b"" if head_only else body,
         )
     )
+
+
+def challenge(source: Kind | None) -> bytes:
+    """The WWW-Authenticate line of a 401 (RFC 9110 section 11.6.1): which kind of credential did not verify."""
+    return b"WWW-Authenticate: " + (b"Cookie" if source == "home_cookie" else b'Bearer error="invalid_token"')
 
 
 def blocked_by(authority: str) -> bytes:

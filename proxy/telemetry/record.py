@@ -30,6 +30,7 @@ def static_part(
     method: str | bytes,
     host: str | bytes | None,
     home: str,
+    source: str,
     country: str,
     zone: str | None,
     provider: str | None,
@@ -39,14 +40,16 @@ def static_part(
 ) -> bytes:
     """What all requests of one decision have in common, for `line`.
 
-    zone, provider: None where the request reached none. client: is cut here. subject: only if the policy's
-    `log.subject` asks for it; None leaves the field out.
+    source: which kind gave the home, or ended the search without one. zone, provider: None where the request
+    reached none. client: is cut here. subject: only if the policy's `log.subject` asks for it; None leaves the
+    field out.
     """
     fields: dict[str, object] = {
         "listener": listener,
         "method": _text(method),
         "host": None if host is None else _text(host),
         "home": home,
+        "source": source,
         "country": country,
         "zone": zone,
         "provider": provider,

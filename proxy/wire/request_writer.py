@@ -60,16 +60,17 @@ class Sender:
     trusted: bool
 
 
-def end_to_end(head: RequestHead, sender: Sender, withheld: frozenset[bytes]) -> bytes:
+def end_to_end(
+    head: RequestHead, sender: Sender, withheld: frozenset[bytes], cookies: frozenset[bytes] = frozenset()
+) -> bytes:
     """The lines that every provider is sent alike, each ending in CRLF: the client's, then ours.
 
     withheld: lower-cased names of fields that must not be forwarded (a credential that was consumed), in
-    whichever spelling.
+    whichever spelling. cookies: names of cookies that must not.
     """
     withheld = frozenset(name.translate(_TWIN) for name in withheld)
     lines: list[bytes] = []
     chains: dict[bytes, list[bytes]] = {}
-    scheme = b"https" if sender.tls else b"http"
     host = head.authority.wire
     for name, value, line in head.lines:
         dashed = name.translate(_TWIN)
@@ -83,22 +84,31 @@ def end_to_end(head: RequestHead, sender: Sender, withheld: frozenset[bytes]) ->
                     chains.setdefault(name, []).append(value)
                 continue
             if name == b"x-forwarded-proto":
-                scheme = _said_once(head, name, _scheme) or scheme
                 continue
             if name == b"x-forwarded-host":
                 host = _said_once(head, name, _host) or host
                 continue
-        if name not in head.connection:
+        if name in head.connection:
+            continue
+        if name == b"cookie" and cookies:
+            line = _without_cookies(line, cookies)
+        if line:
             lines.append(line)
     peer = b"unknown" if sender.peer is None else str(sender.peer).encode("ascii")
     lines.append(b"X-Forwarded-For: " + b", ".join([*chains.get(b"x-forwarded-for", ()), peer]))
-    lines.append(b"X-Forwarded-Proto: " + scheme)
+    lines.append(b"X-Forwarded-Proto: " + scheme(head, sender))
     lines.append(b"X-Forwarded-Host: " + host)
     # A proxy that writes one of the two chains has told the other one too: providers read either.
     told = chains.get(b"forwarded") or _restated(chains.get(b"x-forwarded-for", ()))
     lines.append(b"Forwarded: " + b", ".join([*told, _forwarded(head, sender)]))
     lines.append(b"Via: " + b", ".join([*chains.get(b"via", ()), VIA if head.version else b"1.0 domicile"]))
     return b"\r\n".join((*lines, b""))
+
+
+def scheme(head: RequestHead, sender: Sender) -> bytes:
+    """How the client came to us, or to the trusted proxy before us: `https` or `http`."""
+    told = _said_once(head, b"x-forwarded-proto", _scheme) if sender.trusted else None
+    return told or (b"https" if sender.tls else b"http")
 
 
 def for_provider(head: RequestHead, lines: bytes, host: bytes | None, fixed: tuple[tuple[bytes, bytes], ...]) -> bytes:
@@ -143,6 +153,17 @@ def _framing(head: RequestHead) -> bytes:
     if head.length or any(name == b"content-length" for name, _, _ in head.lines):
         return expect + b"Content-Length: %d\r\n" % head.length
     return expect
+
+
+def _without_cookies(line: bytes, names: frozenset[bytes]) -> bytes:
+    """A Cookie line without the cookies of these names, else byte for byte as it was; empty when none is left."""
+    field, colon, value = line.partition(b":")
+    pairs = value.split(b";")
+    kept = [pair for pair in pairs if pair.partition(b"=")[0].strip(b" \t") not in names]
+    if len(kept) == len(pairs):
+        return line
+    rest = b";".join(kept).strip(b" \t")
+    return b"%b%b %b" % (field, colon, rest) if rest else b""
 
 
 def _said_once(head: RequestHead, wanted: bytes, read: Callable[[bytes], bytes | None]) -> bytes | None:

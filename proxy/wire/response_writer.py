@@ -1,5 +1,7 @@
 """The response head that goes to a client: the provider's lines, and framing of our own making."""
 
+from dataclasses import replace
+
 from proxy.wire.body import LARGE, LAST_CHUNK, Piece
 from proxy.wire.response_head import Ends, ResponseHead
 
@@ -7,10 +9,11 @@ CLOSE = b"Connection: close\r\n"
 KEEP = b"Connection: keep-alive\r\n"
 
 
-def final_head(head: ResponseHead, version: int, keep: bool) -> tuple[bytes, bool, bool]:
+def final_head(head: ResponseHead, version: int, keep: bool, extra: bytes = b"") -> tuple[bytes, bool, bool]:
     """A final head, whole; whether its body goes out in chunks; and whether the connection can stay.
 
-    version: the minor one of the request. keep: whether the connection would stay if its framing allows.
+    version: the minor one of the request. keep: whether the connection would stay if its framing allows. extra: a
+    field line of our own without CRLF, or several with it between them, or nothing.
     A body without a stated length goes to HTTP/1.1 in chunks, so that a cut shows; HTTP/1.0 has only the close.
     """
     ends = head.ends
@@ -25,9 +28,23 @@ def final_head(head: ResponseHead, version: int, keep: bool) -> tuple[bytes, boo
     else:
         framing = b""
         keep = False
+    if extra:
+        framing = b"%b%b\r\n" % (framing, extra)
     if not keep:
         return b"%b%b%b\r\n" % (head.block, framing, CLOSE), chunked, False
     return b"%b%b%b\r\n" % (head.block, framing, b"" if version else KEEP), chunked, True
+
+
+def without_cookie(head: ResponseHead, name: bytes) -> ResponseHead:
+    """The head without fields that set a cookie of this name."""
+    first, *lines = head.block.split(b"\r\n")[:-1]
+    kept = [line for line in lines if not _sets(line, name)]
+    return head if len(kept) == len(lines) else replace(head, block=b"\r\n".join((first, *kept, b"")))
+
+
+def _sets(line: bytes, name: bytes) -> bool:
+    field, _, value = line.partition(b":")
+    return field.lower() == b"set-cookie" and value.partition(b";")[0].partition(b"=")[0].strip(b" \t") == name
 
 
 def switched_head(head: ResponseHead) -> bytes:

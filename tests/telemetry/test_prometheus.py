@@ -207,6 +207,7 @@ def test_the_access_logs_documentation_is_the_record():
         method=b"GET",
         host=b"storage.example",
         home="cn-mainland",
+        source="jwt",
         country="CN",
         zone="cn-mainland",
         provider="china-telecom",
