@@ -8,18 +8,20 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from proxy.identity.answers import Answer, Home, Invalid, Kind, Pending, Silent, Unavailable
 from proxy.identity.country import Countries
 from proxy.identity.counts import SourceCounts, Trail, Word
+from proxy.identity.directory.opening import directory_files, open_directory
 from proxy.identity.evidence import Evidence
-from proxy.identity.jwt import open_jwt
+from proxy.identity.home_cookie import HomeCookieSource, open_home_cookie
+from proxy.identity.jwt import jwt_made_of, open_jwt
 from proxy.identity.location import LocationSource
 from proxy.identity.places import Places
 from proxy.policy.facts import NO_SOURCE, UNKNOWN
-from proxy.policy.settings import Jwt, Subject, Zone
+from proxy.policy.settings import Directory, HomeCookie, Jwt, Subject, Zone
 from proxy.policy.settings import Source as Definition
 
 
@@ -104,23 +106,30 @@ class Seat:
 class Sources:
     """The sources of one policy, in its order. Made by `open_sources`; belongs to one thread."""
 
-    __slots__ = ("_ends", "_places", "_silent", "_sources", "_ticket", "counts", "hidden_cookies", "seats")
+    # fmt: off
+    __slots__ = (
+        "_ends", "_places", "_silent", "_sources", "_ticket", "_trusted_only", "counts", "hidden_cookies",
+        "home_cookies", "seats",
+    )
+    # fmt: on
 
     def __init__(
         self,
         sources: Sequence[Source | Seat],
         places: Places,
         counts: SourceCounts | None = None,
-        hidden_cookies: frozenset[bytes] = frozenset(),
     ) -> None:
-        """hidden_cookies: names of cookies that carry a credential and are not to be forwarded."""
         self.seats = tuple(each if isinstance(each, Seat) else Seat(each) for each in sources)
         self._ticket = object()
         for seat in self.seats:
             seat.holders.add(self._ticket)
         self._sources = tuple(seat.source for seat in self.seats)
+        # Names of fields that are believed from trusted proxies alone; anybody else's are not passed on either.
+        self._trusted_only = _NOTHING.union(*(getattr(each, "trusted_only", ()) for each in self._sources))
         self._places = places
-        self.hidden_cookies = hidden_cookies
+        # Names of cookies that carry a credential and are not to be forwarded.
+        self.hidden_cookies = _NOTHING.union(*(getattr(each, "hidden_cookies", ()) for each in self._sources))
+        self.home_cookies = next((each.cookies for each in self._sources if isinstance(each, HomeCookieSource)), None)
         self.counts = counts if counts is not None else SourceCounts()
         kinds = [source.kind for source in self._sources]
         for kind in kinds:
@@ -140,6 +149,8 @@ class Sources:
         known = _NOBODY
         until: float | None = None
         drop: frozenset[bytes] = self.withheld(evidence.fields)
+        if self._trusted_only and not evidence.trusted:
+            drop |= self._trusted_only
         for source, ends in zip(self._sources, self._ends, strict=True):
             answer = source.answer(evidence, known, now)
             home = self._places.home(answer.home) if type(answer) is Home else None
@@ -149,7 +160,9 @@ class Sources:
                 steps.append(Step(source.kind, answer, home))
             if type(answer) is Silent:
                 if answer.subject is not None:
-                    known = answer
+                    known = replace(answer, account=answer.account or known.account, source=source.kind)
+                elif answer.account and not known.account:
+                    known = replace(known, account=True)
                 until = _earlier(until, answer.until)
             elif type(answer) is Home:
                 until = _earlier(until, answer.until)
@@ -209,9 +222,16 @@ def open_sources(subject: Subject, zones: Sequence[Zone], countries: Countries, 
 def _seat(
     source: Definition, subject: Subject, countries: Countries, counts: SourceCounts, old: Sources | None
 ) -> Seat:
+    if isinstance(source, Directory):
+        certified = directory_files(source)
+        return _carried(old, (source, certified), lambda: open_directory(source, counts.of("directory")))
     if isinstance(source, Jwt):
-        issuers = frozenset(each.issuer for each in subject.sources if isinstance(each, Jwt))
-        return Seat(open_jwt(source, subject.actors, issuers - {source.issuer}))
+        rivals = [each for each in subject.sources if isinstance(each, Jwt) and each.token == source.token]
+        others = frozenset(each.issuer for each in rivals) - {source.issuer}
+        made_of = jwt_made_of(source, subject.actors, others)
+        return _carried(old, made_of, lambda: open_jwt(source, subject.actors, others, counts.of("jwt")))
+    if isinstance(source, HomeCookie):
+        return Seat(open_home_cookie(source))
     return Seat(LocationSource(source.accounts, countries.stale_at))
 
 

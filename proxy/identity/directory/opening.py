@@ -10,16 +10,22 @@ from proxy.identity.refused import SourceRefused
 from proxy.policy.settings import Directory, HttpStore, PostgresStore, SqliteStore, ValkeyStore
 
 
-def directory_files(definition: Directory) -> bytes:
-    """A digest of the files that the definition names and that are read once: what a carried-over source had too.
+def directory_files(definition: Directory) -> object:
+    """What tells the files of a definition from others under the same names: a source of the same ones carries over.
 
     Raises SourceRefused, the operator's fault.
     """
-    authorities = None if isinstance(definition.store, SqliteStore) else definition.store.ca
+    store = definition.store
+    file = store.path if isinstance(store, SqliteStore) else store.ca
+    if file is None:
+        return None
     try:
-        return b"" if authorities is None else sha256(authorities.read_bytes()).digest()
+        if isinstance(store, SqliteStore):
+            state = file.stat()
+            return state.st_dev, state.st_ino  # what is written into it later is still it
+        return sha256(file.read_bytes()).digest()
     except OSError as error:
-        raise SourceRefused(f"{authorities}: cannot be read: {error.strerror}") from None
+        raise SourceRefused(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def open_directory(definition: Directory, counts: SourceCount) -> DirectorySource:
@@ -36,9 +42,9 @@ def open_reader(definition: Directory) -> Reader:
     # The libraries of the stores take tenths of a second to import: only the ones in use are.
     match store:
         case SqliteStore():
-            from proxy.identity.directory.sqlite import SqliteReader
+            from proxy.identity.directory.sqlite import open_sqlite
 
-            return SqliteReader(store.path)
+            return open_sqlite(store)
         case ValkeyStore():
             from proxy.identity.directory.valkey import ValkeyReader
 
