@@ -64,6 +64,11 @@ def reset(conversation: Conversation) -> None:
     conversation.writer.transport.abort()
 
 
+def raw_socket(writer: asyncio.StreamWriter) -> socket.socket:
+    """The writer's socket once more, for writing past the loop."""
+    return socket.socket(fileno=socket.dup(writer.get_extra_info("socket").fileno()))
+
+
 @dataclass
 class Scene:
     stage: Stage
@@ -82,7 +87,10 @@ class Scene:
         assert (await client.response()).body == b"good"
         assert len(self.conversations) == conversations + 1
         assert self.conversations[-1].received.startswith(b"GET /next HTTP/1.1\r\n")
-        # So that the next case begins with an empty pool.
+        self.empty_pools()
+
+    def empty_pools(self) -> None:
+        """The next case begins without idle connections."""
         for state in self.stage.plane.line.fleet.states.values():
             for idle in state.pool.drop("cn"):
                 idle.close()
@@ -276,19 +284,42 @@ async def test_what_comes_while_idle_is_never_the_next_answer(scene: Scene, what
     assert (await client.response()).body == b"good"
     conversation = scene.conversations[-1]
     # Written past the loop, so that the proxy's loop sees both it and the next request in one turn.
-    sock = socket.socket(fileno=socket.dup(conversation.writer.get_extra_info("socket").fileno()))
-    if what == b"reset":
-        reset(conversation)
-    elif what:
-        sock.send(what)
-    else:
-        sock.shutdown(socket.SHUT_WR)
-    sock.close()
+    with raw_socket(conversation.writer) as sock:
+        if what == b"reset":
+            reset(conversation)
+        elif what:
+            sock.send(what)
+        else:
+            sock.shutdown(socket.SHUT_WR)
     if order == "before":
         async with asyncio.timeout(PATIENCE):
             await conversation.ended.wait()
     await scene.goes_on_well(client)
     assert conversation.received.count(b"GET ") == 1
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("what", [POISON, b"x", b""], ids=["answer", "byte", "fin"])
+async def test_what_waits_unread_is_noticed_when_an_idle_connection_is_taken(scene: Scene, what: bytes) -> None:
+    client = await scene.stage.client()
+    scene.liar.reply = (OK,)
+    await client.send(request())
+    assert (await client.response()).body == b"good"
+    conversation, count = scene.conversations[-1], len(scene.conversations)
+    # Both past the loop and in one turn of it, the request first: the proxy reads it with the provider's unread.
+    with raw_socket(client.writer) as asking, raw_socket(conversation.writer) as lying:
+        asking.send(request("/next", method="POST"))
+        if what:
+            lying.send(what)
+        else:
+            lying.shutdown(socket.SHUT_WR)
+    response = await client.response()
+    assert (response.status, response.body) == (200, b"good")
+    assert len(scene.conversations) == count + 1
+    async with asyncio.timeout(PATIENCE):
+        await conversation.ended.wait()
+    assert b"/next" not in conversation.received
+    scene.empty_pools()
 
 
 EXCHANGES: dict[str, bytes] = {
