@@ -6,16 +6,21 @@ from pathlib import Path
 
 from proxy.config.document import Document, Loc
 from proxy.config.note import Note
-from proxy.config.trust import database_age, expiry
+from proxy.config.revocation import next_update, read_lists
+from proxy.config.trust import certificates, database_age, expiry
 from proxy.policy.policy import Policy
 
 
 def aged(document: Document, policy: Policy, now: float) -> Iterator[Note]:
-    """Certificates that have expired and a country database past its max_age. now: seconds since the epoch."""
+    """Certificates and revocation lists that have expired and a country database past its max_age.
+
+    now: seconds since the epoch.
+    """
     for loc, certificate in _certificates(policy):
         end = expiry(certificate)
         if end.timestamp() <= now:
             yield document.note(loc, f"the certificate has expired ({end.isoformat()})", "replace it")
+    yield from _believed(document, policy, now)
     geoip = policy.geoip
     if geoip.database is not None and geoip.max_age is not None:
         built = database_age(geoip.database)
@@ -23,6 +28,25 @@ def aged(document: Document, policy: Policy, now: float) -> Iterator[Note]:
             since = datetime.fromtimestamp(built, UTC).date()
             what = f"the database is of {since}, older than `max_age`: every country is unknown"
             yield document.note(("geoip", "database"), what, "renew it")
+
+
+def _believed(document: Document, policy: Policy, now: float) -> Iterator[Note]:
+    """Whom clients' certificates are believed by: nobody comes in by what has expired."""
+    for i, listener in enumerate(policy.listeners):
+        for j, entry in enumerate(listener.certificates):
+            loc: Loc = ("listeners", i, "tls", "certificates", j)
+            for index, authority in enumerate(certificates(entry.client_ca) if entry.client_ca else ()):
+                end = authority.not_valid_after_utc
+                if end.timestamp() <= now:
+                    what = f"its certificate {index + 1} has expired ({end.isoformat()})"
+                    yield document.note((*loc, "client_ca"), what, "its clients are refused: replace it")
+            for k, path in enumerate(entry.crl):
+                end = next_update(read_lists(path))
+                if end.timestamp() <= now:
+                    several = document.at((*loc, "crl", k)) is not None
+                    at = (*loc, "crl", k) if several else (*loc, "crl")
+                    what = f"the revocation list has expired ({end.isoformat()})"
+                    yield document.note(at, what, "its clients are refused: renew it")
 
 
 def _certificates(policy: Policy) -> Iterator[tuple[Loc, Path]]:

@@ -1,19 +1,19 @@
 """Listeners, bounds, deadlines, the log and the admin endpoints."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from proxy.config.addresses import read_bind
+from proxy.config.clients import CertificatePart
 from proxy.config.conditions import Flag
 from proxy.config.figures import Bound, Count, Duration, Grace, Size, TlsVersion
 from proxy.config.law import Name
 from proxy.config.part import OneOrSeveral, Part, Several, Typed, TypedHere, words
 from proxy.config.scalars import one_of, read_text
 from proxy.config.surroundings import Surroundings
-from proxy.config.trust import CertificateFile, KeyFile
-from proxy.policy.settings import Admin, Bind, Certificate, Limits, Listener, Log, TcpBind, Timeouts
+from proxy.policy.settings import Admin, Bind, Limits, Listener, Log, TcpBind, Timeouts
 
 
 def _read_bind(text: str, surroundings: Surroundings) -> Bind:
@@ -37,19 +37,6 @@ def _read_workers(text: str) -> str:
 
 
 Workers = Annotated[Literal["auto", "1"], Typed(_read_workers, words("auto", "1"))]
-
-
-class CertificatePart(Part):
-    """A certificate for clients, and its key. Chosen by name: exact, then wildcard."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"client_ca"})
-
-    certificate: CertificateFile = Field(description="PEM file of the chain, the server's own first")
-    key: KeyFile = Field(description="PEM file of its key, not encrypted")
-    client_certificate: NotYet = Field(default="none", description="Whether clients show certificates")
-
-    def value(self) -> Certificate:
-        return Certificate(self.certificate, self.key)
 
 
 class ListenerTlsPart(Part):

@@ -41,11 +41,12 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def _certificates(path: Path) -> list[x509.Certificate]:
+def certificates(path: Path) -> list[x509.Certificate]:
+    """A PEM file's certificates, at least one. Raises Wrong."""
     try:
-        certificates = x509.load_pem_x509_certificates(read_bytes(path))
-        certificates[0].public_key()  # parsed when asked for
-        return certificates
+        found = x509.load_pem_x509_certificates(read_bytes(path))
+        found[0].public_key()  # parsed when asked for
+        return found
     except Wrong:
         raise
     except (ValueError, UnsupportedAlgorithm):
@@ -54,7 +55,7 @@ def _certificates(path: Path) -> list[x509.Certificate]:
 
 def _read_certificates(text: str, surroundings: Surroundings) -> Path:
     path = read_path(text, surroundings)
-    _certificates(path)
+    certificates(path)
     return path
 
 
@@ -89,7 +90,7 @@ def _private_spki(path: Path) -> bytes:
 
 def check_pair(certificate: Path, key: Path) -> None:
     """Raises Wrong, of the key, unless it belongs to the file's first certificate. Both are readable."""
-    leaf = _certificates(certificate)[0]
+    leaf = certificates(certificate)[0]
     if leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != _private_spki(key):
         raise Wrong(
             f"{VALUE} is not the key of its certificate", "the file's first certificate is the one it belongs to"
@@ -103,7 +104,7 @@ def check_pair(certificate: Path, key: Path) -> None:
 
 def expiry(certificate: Path) -> datetime:
     """When the file's first certificate ends, with its zone. The file is readable."""
-    return _certificates(certificate)[0].not_valid_after_utc
+    return certificates(certificate)[0].not_valid_after_utc
 
 
 def _read_database(text: str, surroundings: Surroundings) -> Path:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from proxy.http1.demands import NOTHING, Demand
 from proxy.policy.facts import Address
 from proxy.policy.settings import Listener
 
@@ -14,7 +15,8 @@ class Arrival:
     peer: the socket's peer, IPv4-mapped addresses unmapped; None on a Unix socket. sni: the ClientHello's
     server name in canonical form, None where there was none. certificate: the index in
     listener.certificates of the one that serves. ech: whether the ClientHello carried the extension.
-    client_certificate: the client's own, DER, verified by the listener's CA; known after the handshake.
+    demand: what it was held to in the handshake. client_certificate: the client's own, DER, verified by the
+    demand's authorities; known after the handshake.
     key: stands for all of it in a table of decisions.
     """
 
@@ -25,9 +27,11 @@ class Arrival:
     certificate: int | None = None
     ech: bool = False
     client_certificate: bytes | None = field(default=None, repr=False)
+    demand: Demand = NOTHING
     key: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         shown = "" if self.client_certificate is None else sha256(self.client_certificate).hexdigest()
-        key = f"{self.listener.name} {self.peer} {self.tls} {self.sni} {self.ech} {shown}"
+        held = "" if self.demand is NOTHING else repr(self.demand)
+        key = f"{self.listener.name} {self.peer} {self.tls} {self.sni} {self.ech} {shown} {held}"
         object.__setattr__(self, "key", key)

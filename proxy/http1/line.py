@@ -1,7 +1,9 @@
 """Everything that one loaded policy brings to a request; the plane reads it once a request."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from proxy.http1.demands import Demands
 from proxy.http1.provider import ProviderConnection
 from proxy.identity.country import Countries
 from proxy.identity.identify import Sources
@@ -12,10 +14,14 @@ from proxy.providers.fleet import Fleet
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """A policy, and what was opened for it. Immutable: a reload makes another and swaps it in whole."""
+    """A policy, and what was opened for it. Immutable: a reload makes another and swaps it in whole.
+
+    demands: what TLS listeners demand of their clients, by the listener's name.
+    """
 
     policy: Policy
     sources: Sources
     countries: Countries
     trusted: Networks
     fleet: Fleet[ProviderConnection]
+    demands: Mapping[str, Demands] = field(default_factory=dict)

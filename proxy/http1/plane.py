@@ -48,7 +48,10 @@ class HttpPlane:
         return ClientConnection(self, arrival)
 
     def swap(self, line: Line) -> None:
-        """Put another line in force. Living requests and tunnels are decided again."""
+        """Put another line in force. Living requests and tunnels are decided again.
+
+        Connections that would now be held to another demand of certificates end after their next answer.
+        """
         old = self.line
         self._take_line(line)
         for name, state in old.fleet.states.items():
@@ -56,6 +59,11 @@ class HttpPlane:
                 for idle in state.retire():
                     idle.close()
         self.redecide()
+        now = time.monotonic()
+        for client in tuple(self._connections):
+            demands = line.demands.get(client.arrival.listener.name)
+            if demands is not None and demands.of(client.arrival.sni) != client.arrival.demand:
+                client.retire(now)
         self._do_aside(old.sources.close())
 
     def redecide(self) -> None:

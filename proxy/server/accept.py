@@ -241,7 +241,15 @@ class AcceptStage:
             sock.close()
             return
         index = opening.certificates.choose(hello.server_name)
-        arrival = Arrival(opening.listener, peer, tls=True, sni=hello.server_name, certificate=index, ech=hello.ech)
+        arrival = Arrival(
+            opening.listener,
+            peer,
+            tls=True,
+            sni=hello.server_name,
+            certificate=index,
+            ech=hello.ech,
+            demand=opening.certificates.demands[index],
+        )
         patience = max(deadline - self._loop.time(), _SHORTEST_HANDSHAKE)
         self._hand_over(door, sock, arrival, opening.certificates.contexts[index], patience)
 

@@ -1,19 +1,23 @@
 """What a TLS listener shows its clients: one context for each certificate, chosen by the name a client asks for.
 
 Contexts are never shared or switched after the handshake began: which one serves is decided from the ClientHello
-beforehand. So a session of one name cannot be resumed under another, and what one entry demands of clients cannot
-be had by asking for a neighbour.
+beforehand. So a session of one name cannot be resumed under another (each context has ticket keys and a cache of its
+own), and what one entry demands of clients cannot be had by asking for a neighbour.
 """
 
 import ssl
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography import x509
 
+from proxy.http1.demands import Demand, Demands
 from proxy.policy.settings import Certificate, Listener
+from proxy.server.client_trust import UnusableTrust, demand_certificates, open_client_trust
 from proxy.wire.hello import host_name
+from proxy.wire.server_names import ServerNames
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -34,49 +38,34 @@ class _EncryptedError(ValueError):
 class _Entry:
     context: ssl.SSLContext
     names: frozenset[str]
-    expiry: float
+    demand: Demand
+    expiries: dict[Path, float]
 
 
 class Certificates:
-    """A listener's certificates, in the policy's order, as contexts."""
+    """A listener's certificates, in the policy's order: contexts, and what each demands of clients."""
 
-    __slots__ = ("_by_name", "_by_suffix", "contexts")
+    __slots__ = ("choose", "contexts", "demands", "demands_by_name")
 
     def __init__(self, entries: Iterable[_Entry]) -> None:
-        self.contexts: list[ssl.SSLContext] = []
-        self._by_name: dict[str, int] = {}
-        self._by_suffix: dict[str, int] = {}
-        for index, entry in enumerate(entries):
-            self.contexts.append(entry.context)
-            for name in entry.names:
-                if name.startswith("*."):
-                    self._by_suffix.setdefault(name[1:], index)
-                else:
-                    self._by_name.setdefault(name, index)
-
-    def choose(self, name: str | None) -> int:
-        """The index of the certificate for a server name: an exact name, else a wildcard of one label, else the first.
-
-        A name that nobody holds gets the first too; its requests are answered by their Host, which then disagrees.
-        """
-        if name is None:
-            return 0
-        exact = self._by_name.get(name)
-        if exact is not None:
-            return exact
-        dot = name.find(".")
-        return self._by_suffix.get(name[dot:], 0) if dot > 0 else 0
+        listed = list(entries)
+        names = ServerNames(entry.names for entry in listed)
+        self.contexts = [entry.context for entry in listed]
+        self.demands = [entry.demand for entry in listed]
+        self.demands_by_name = Demands(names, self.demands)
+        self.choose = names.choose
 
 
 def open_certificates(listeners: Iterable[Listener]) -> tuple[dict[str, Certificates], dict[str, float]]:
     """Contexts by name of listener (TLS ones only), and when each certificate expires (seconds since the epoch).
 
-    Certificates are named by their file's name, or by their path where two files share a name.
+    Authorities of clients and their revocation lists expire too. All are named by their file's name, or by their
+    path where two files share a name.
     Reads files. Raises CertificateError with every mistake.
     """
     mistakes: list[str] = []
     opened: dict[str, Certificates] = {}
-    expiries: dict[Certificate, float] = {}
+    expiries: dict[Path, float] = {}
     for listener in listeners:
         entries: list[_Entry] = []
         for certificate in listener.certificates:
@@ -85,8 +74,11 @@ def open_certificates(listeners: Iterable[Listener]) -> tuple[dict[str, Certific
             except (OSError, ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
                 mistakes.append(f"listener {listener.name}: {_cause(certificate, error)}")
                 continue
+            except UnusableTrust as unusable:
+                mistakes.append(f"listener {listener.name}: {unusable}")
+                continue
             entries.append(entry)
-            expiries[certificate] = entry.expiry
+            expiries |= entry.expiries
         if entries:
             opened[listener.name] = Certificates(entries)
     if mistakes:
@@ -94,14 +86,13 @@ def open_certificates(listeners: Iterable[Listener]) -> tuple[dict[str, Certific
     return opened, _named(expiries)
 
 
-def _named(expiries: dict[Certificate, float]) -> dict[str, float]:
-    by_path = {certificate.certificate: expiry for certificate, expiry in expiries.items()}
-    uses = Counter(path.name for path in by_path)
-    return {path.name if uses[path.name] == 1 else str(path): expiry for path, expiry in by_path.items()}
+def _named(expiries: dict[Path, float]) -> dict[str, float]:
+    uses = Counter(path.name for path in expiries)
+    return {path.name if uses[path.name] == 1 else str(path): expiry for path, expiry in expiries.items()}
 
 
 def _open(listener: Listener, certificate: Certificate) -> _Entry:
-    """Raises OSError (ssl.SSLError among them) and ValueError."""
+    """Raises OSError (ssl.SSLError among them), ValueError and UnusableTrust."""
     leaf = x509.load_pem_x509_certificates(certificate.certificate.read_bytes())[0]
     certificate.key.open("rb").close()  # so that an error names the file, which load_cert_chain's does not
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -109,7 +100,10 @@ def _open(listener: Listener, certificate: Certificate) -> _Entry:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(certificate.certificate, certificate.key, password=_no_password)
-    return _Entry(context, _names(leaf), leaf.not_valid_after_utc.timestamp())
+    trust = open_client_trust(certificate)
+    demand_certificates(context, trust)
+    expiries = {certificate.certificate: leaf.not_valid_after_utc.timestamp(), **trust.expiries}
+    return _Entry(context, _names(leaf), trust.demand, expiries)
 
 
 def _no_password() -> str:

@@ -75,5 +75,6 @@ def open_line(policy: Policy, resolver: Resolver, old: Line | None = None) -> Op
         if shown is not None and state.client_expiry is not None:
             expiries.setdefault(shown.name, state.client_expiry)
     policy.decider.epoch(time.time())  # compiled here and not by the first request
-    line = Line(policy, sources, countries, Networks(policy.subject.trusted_proxies), fleet)
+    demands = {name: opened.demands_by_name for name, opened in certificates.items()}
+    line = Line(policy, sources, countries, Networks(policy.subject.trusted_proxies), fleet, demands)
     return Opened(line, certificates, expiries)
