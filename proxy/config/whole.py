@@ -196,6 +196,26 @@ def _sources(document: Document) -> Iterator[Note]:
             yield document.note(loc, what, "write one item for each, such as `- jwt: {...}`")
 
 
+        header: Loc = (*loc, "client_certificate", "from_header")
+        if _text(document, header) == "true" and document.at(("subject", "trusted_proxies")) is None:
+            yield document.note(header, "`from_header` without `trusted_proxies` believes nobody", "name the proxy")
+    kinds = [(loc, kind) for loc, source in _tables(document, ("subject", "sources")) for kind in source.entries]
+    cookies = [at for at, (_, kind) in enumerate(kinds) if kind == "home_cookie"]
+    for at in cookies:
+        loc = (*kinds[at][0], "home_cookie")
+        if at != cookies[0]:
+            yield document.note(loc, "a second `home_cookie`", "one device has one home", key=True)
+        for _, kind in kinds[at + 1 :]:
+            if kind in _STRONGER:
+                what = f"`home_cookie` comes before `{kind}`"
+                yield document.note(loc, what, "it never outranks a stronger source: put it behind", key=True)
+                break
+        if any(kind == "location" for _, kind in kinds[:at]):
+            what = "`home_cookie` comes behind `location`"
+            yield document.note(loc, what, "an address would answer first: put it before", key=True)
+        if not any(kind in _STRONGER for _, kind in kinds):
+            what = "`home_cookie` without a stronger source"
+            yield document.note(loc, what, f"nothing would set it: add {', '.join(_STRONGER)}", key=True)
 def _periods(document: Document) -> Iterator[Note]:
     for loc, table in _all_tables(document.root, ()):
         if "from" in table.entries and "until" in table.entries:

@@ -173,6 +173,8 @@ class Planner:
         plan.rules = self._metrics.rules(decision.rules)
         if isinstance(decision, Permit):
             plan.lines = end_to_end(head, judged.sender, found.drop, line.sources.hidden_cookies)
+            if judged.evidence is not None:
+                plan.lines += line.sources.added(judged.evidence)
             plan.preferred = preferred(line.policy, decision, facts)
             plan.key = (found.subject if found.subject is not None else str(facts.client)).encode()
             plan.set_cookie = self._cookie(judged, head, now)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from proxy.identity.answers import Answer, Home, Invalid, Kind, Pending, Silent, Unavailable
+from proxy.identity.client_certificate import open_client_certificate
 from proxy.identity.country import Countries
 from proxy.identity.counts import SourceCounts, Trail, Word
 from proxy.identity.directory.opening import directory_files, open_directory
@@ -21,7 +22,7 @@ from proxy.identity.jwt import jwt_made_of, open_jwt
 from proxy.identity.location import LocationSource
 from proxy.identity.places import Places
 from proxy.policy.facts import NO_SOURCE, UNKNOWN
-from proxy.policy.settings import Directory, HomeCookie, Jwt, Subject, Zone
+from proxy.policy.settings import ClientCertificate, Directory, HomeCookie, Jwt, Subject, Zone
 from proxy.policy.settings import Source as Definition
 
 
@@ -186,6 +187,15 @@ class Sources:
             drop |= source.withheld(fields)
         return drop
 
+    def added(self, evidence: Evidence) -> bytes:
+        """The lines, each ending in CRLF, that tell a provider what no field of the request shows."""
+        for source in self._sources:
+            added = getattr(source, "added", None)
+            lines: bytes = b"" if added is None else added(evidence)
+            if lines:
+                return lines
+        return b""
+
     def begin(self) -> None:
         """Start what the sources run beside requests. Called on the running loop when they are put in force."""
         for source in self._sources:
@@ -230,6 +240,8 @@ def _seat(
         others = frozenset(each.issuer for each in rivals) - {source.issuer}
         made_of = jwt_made_of(source, subject.actors, others)
         return _carried(old, made_of, lambda: open_jwt(source, subject.actors, others, counts.of("jwt")))
+    if isinstance(source, ClientCertificate):
+        return Seat(open_client_certificate(source, subject.actors))
     if isinstance(source, HomeCookie):
         return Seat(open_home_cookie(source))
     return Seat(LocationSource(source.accounts, countries.stale_at))

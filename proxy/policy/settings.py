@@ -233,7 +233,43 @@ class Directory:
     forward: bool
 
 
-Source = Jwt | Directory | HomeCookie | Location
+@dataclass(frozen=True, slots=True)
+class CertificatePlace:
+    """Where in a certificate something stands.
+
+    kind field: text is a field of the subject as OpenSSL names it. The others are alternative names: text holds one
+    `{}`, which stands for the value; of dns names it is in lower case.
+    """
+
+    kind: Literal["field", "uri", "dns", "email"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """The `client_certificate` source. home_from, actor_from: None where certificates do not say.
+
+    from_header: of trusted proxies, the certificate that they forward (RFC 9440) is read and not their own. ca:
+    verifies those once more. forward: whether providers are told the certificate, in the same form.
+    """
+
+    home_from: CertificatePlace | None
+    subject_from: CertificatePlace
+    actor_from: CertificatePlace | None
+    from_header: bool
+    ca: Path | None
+    forward: bool
+
+
+Source = ClientCertificate | Jwt | Directory | HomeCookie | Location
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHeader:
+    """A header that holds the client's address, by its lower-cased name; believed from these networks alone."""
+
+    name: str
+    networks: tuple[Network, ...]
 
 
 @dataclass(frozen=True, slots=True)

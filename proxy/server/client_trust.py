@@ -63,7 +63,8 @@ def open_client_trust(certificate: Certificate) -> ClientTrust:
             raise UnusableTrust(f"{file}: not revocation lists") from None
         lists += found
         expiries[file] = next_update(found).timestamp()
-    pem = b"".join(each.public_bytes(Encoding.PEM) for each in (*authorities, *lists))
+    pem = b"".join([each.public_bytes(Encoding.PEM) for each in authorities])
+    pem += b"".join([each.public_bytes(Encoding.PEM) for each in lists])
     resumption = _Resumption(min(expiries.values()), lists)
     demand = Demand(
         certificate.client_certificate,

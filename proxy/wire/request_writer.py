@@ -31,16 +31,21 @@ _APPENDED = frozenset({b"x-forwarded-for", b"forwarded", b"via"})
 # which IIS, Symfony and others take for it.
 _VOUCHED = _APPENDED | {
     b"cf-connecting-ip",
+    b"client-cert",
+    b"client-cert-chain",
     b"client-ip",
     b"fastly-client-ip",
     b"proxy",
+    b"ssl-client-cert",
     b"true-client-ip",
+    b"x-client-cert",
     b"x-client-ip",
     b"x-cluster-client-ip",
     b"x-original-url",
     b"x-real-ip",
     b"x-request-id",
     b"x-rewrite-url",
+    b"x-ssl-client-cert",
 }
 _VOUCHED_PREFIX = b"x-forwarded-"
 # Written by the caller; and a field that CGI readers take for a setting of their own.
