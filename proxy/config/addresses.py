@@ -15,6 +15,8 @@ _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?", 
 _BIND = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*):(?P<port>[^:]*)")
 _PORTS = {"https": 443, "http": 80}
 _PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@%/-]*")
+# A path and a query as they go on the wire (RFC 3986 section 3.3 and 3.4), or neither.
+_REQUEST = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?")
 # What the codec (IDNA 2003) maps to another name than IDNA 2008 does (RFC 5894 section 7.2): two readings.
 _DEVIANT = re.compile("[\u00df\u1e9e\u03c2\u200c\u200d]")
 # The longest path that sun_path takes with its NUL (unix(7)).
@@ -104,6 +106,26 @@ def read_endpoint(text: str) -> Endpoint:
         raise Wrong(f"{VALUE} is no endpoint", "IPv6 addresses go in brackets: https://[2001:db8::1]:443")
     port = _PORTS[scheme] if place["port"] is None else read_port(place["port"], lowest=1)
     return Endpoint("https" if scheme == "https" else "http", read_host(place["host"]), port)
+
+
+def read_http_url(text: str) -> str:
+    """`https://HOST[:PORT]/PATH`, or http:// on loopback: of a service that is asked, as it goes on the wire."""
+    if "@" in text:
+        raise Wrong("a URL may not hold a user or password", "anybody who sees the file could use them")
+    match = _ENDPOINT.fullmatch(text)
+    place = None if match is None else _AUTHORITY.fullmatch(match["authority"])
+    if match is None or place is None:
+        raise Wrong(f"{VALUE} is no URL", "write https://HOST/PATH")
+    scheme = match["scheme"].lower()
+    if scheme not in _PORTS:
+        raise Wrong(f"{VALUE} has an unknown scheme", "write https://HOST/PATH")
+    host = read_host(place["host"])
+    if scheme == "http" and not is_loopback(host):
+        raise Wrong(f"{VALUE} is not encrypted", "use https://; http:// is for this machine alone")
+    port = "" if place["port"] is None else f":{read_port(place['port'], lowest=1)}"
+    if not _REQUEST.fullmatch(match["rest"]):
+        raise Wrong(f"{VALUE} has a character that no URL holds", "percent-encode it, and leave out any fragment")
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}{port}{match['rest'] or '/'}"
 
 
 def is_loopback(host: str) -> bool:

@@ -106,10 +106,16 @@ class Document:
         return text
 
 
+class Brought(str):
+    """Text that the environment had a part in: for the few values that may not stand in the file itself."""
+
+    __slots__ = ()
+
+
 def plain(node: Node) -> Plain:
     """The tree as dictionaries, lists and text."""
     if isinstance(node, Scalar):
-        return node.text
+        return Brought(node.text) if node.from_environment else node.text
     if isinstance(node, Sequence):
         return [plain(item) for item in node.items]
     return {key: plain(entry.node) for key, entry in node.entries.items()}

@@ -13,7 +13,6 @@ from jwt.exceptions import PyJWTError
 
 from proxy.config.note import VALUE, Wrong
 from proxy.config.part import TypedHere
-from proxy.config.scalars import not_built
 from proxy.config.surroundings import Surroundings
 from proxy.config.trust import path_schema, read_bytes, read_path
 
@@ -25,9 +24,8 @@ _RSA_BITS = range(2048, 8192 + 1)  # RFC 7518 section 3.3; a larger one makes ev
 _BASE64URL = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
-def _read_key_set(text: str, surroundings: Surroundings) -> Path:
-    if "://" in text:
-        raise not_built("a key set by URL")
+def read_key_set_file(text: str, surroundings: Surroundings) -> Path:
+    """The path of a key set file that can be used. Raises Wrong."""
     path = read_path(text, surroundings)
     data = read_bytes(path)
     if len(data) > _LARGEST:
@@ -96,4 +94,4 @@ def _algorithm(key: dict[str, Any]) -> tuple[str, Algorithm | None]:
             return "", None
 
 
-KeySetFile = Annotated[Path, TypedHere(_read_key_set, path_schema("JSON Web Key Set of public keys"))]
+KeySetFile = Annotated[Path, TypedHere(read_key_set_file, path_schema("JSON Web Key Set of public keys"))]

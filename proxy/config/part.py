@@ -80,7 +80,7 @@ def as_text(value: object) -> str:
     if not isinstance(value, str):
         kind = "a mapping" if isinstance(value, dict) else "a list"
         raise Wrong(f"expected a single value, found {kind}", "write one value")
-    return value
+    return str(value)  # of `document.Brought` the plain text alone
 
 
 def pattern(expression: str) -> Json:

@@ -1,4 +1,4 @@
-"""Zones, GeoIP and providers: where data may live, where clients are, and who receives it."""
+"""Zones and providers: where data may live, and who receives it."""
 
 import base64
 import binascii
@@ -9,19 +9,18 @@ from pydantic import Field
 
 from proxy.config.addresses import read_endpoint, read_host
 from proxy.config.conditions import COUNTRY_SCHEMA, Flag, NetworkText, read_country
-from proxy.config.figures import Age, Count, Duration, TlsVersion
+from proxy.config.figures import Count, Duration, TlsVersion
 from proxy.config.law import Prose
 from proxy.config.note import VALUE, Wrong
 from proxy.config.part import OneOrSeveral, Part, Typed, pattern, words
 from proxy.config.scalars import is_token, one_of
 from proxy.config.surroundings import ZoneRef
-from proxy.config.trust import AuthorityFile, CertificateFile, DatabaseFile, KeyFile
-from proxy.policy.settings import Endpoint, GeoIP, Provider, ProviderTimeouts, ProviderTls, Secret, Timeouts
+from proxy.config.trust import AuthorityFile, CertificateFile, KeyFile
+from proxy.policy.settings import Endpoint, Provider, ProviderTimeouts, ProviderTls, Secret, Timeouts
 
 EVERYWHERE = "*"
 _PIN = re.compile(r"sha256/(?P<digest>[A-Za-z0-9+/]{43}=)")
 _VISIBLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
-_AGE_OF_DATABASE = 40 * 86400.0
 # Framing, hop-by-hop and conditional on this hop (RFC 9110 sections 7.2, 7.6, 10.1.1; RFC 9112 section 6).
 _HOP = frozenset(
     {
@@ -61,7 +60,8 @@ def _read_pin(text: str) -> bytes:
         raise Wrong(f"{VALUE} is no pin", "its base64 is broken") from None
 
 
-def _read_field_name(text: str) -> str:
+def read_field_name(text: str) -> str:
+    """A header's name that the policy may give to a provider, or take from a client."""
     if not is_token(text):
         raise Wrong(f"{VALUE} is no header name", "letters, digits and hyphens (RFC 9110 section 5.1)")
     twin = text.lower().replace("_", "-")
@@ -87,7 +87,7 @@ ExceptCountry = Annotated[str, Typed(read_country, COUNTRY_SCHEMA)]
 EndpointText = Annotated[Endpoint, Typed(read_endpoint, pattern("https?://[^/?#@]+"))]
 HostText = Annotated[str, Typed(read_host, {"type": "string"})]
 Pin = Annotated[bytes, Typed(_read_pin, pattern("sha256/[A-Za-z0-9+/]{43}="))]
-FieldName = Annotated[str, Typed(_read_field_name, {"type": "string"})]
+FieldName = Annotated[str, Typed(read_field_name, {"type": "string"})]
 FieldValue = Annotated[Secret, Typed(_read_field_value, {"type": "string", "minLength": 1})]
 HostSeen = Annotated[
     Literal["preserve", "provider"], Typed(one_of(("preserve", "provider")), words("preserve", "provider"))
@@ -103,20 +103,6 @@ class ZonePart(Part):
     except_: OneOrSeveral[ExceptCountry] | None = Field(
         default=None, alias="except", description="Countries taken out of them"
     )
-
-
-class GeoIPPart(Part):
-    """Where client addresses are. Left out: the embedded registry data."""
-
-    database: DatabaseFile = Field(description="MMDB file of countries by address; relative to the policy file")
-    max_age: Age = Field(
-        default=_AGE_OF_DATABASE,
-        json_schema_extra={"default": "40d"},
-        description="How old it may be before every country is unknown, or none",
-    )
-
-    def value(self) -> GeoIP:
-        return GeoIP(self.database, self.max_age)
 
 
 class ProviderTlsPart(Part):

@@ -17,17 +17,21 @@ from proxy.config.places import EVERYWHERE
 from proxy.config.report import note_of
 from proxy.config.scalars import read_instant, read_weight
 from proxy.config.trust import check_pair
+from proxy.config.whereabouts_mistakes import whereabouts_mistakes
 from proxy.policy.countries import COUNTRIES, UNIONS, expand
 from proxy.policy.rules import Network
 from proxy.policy.settings import TcpBind
 
 _SHOWN = 5
+# The sources whose homes a cookie may remember; as in proxy.identity.home_cookie.
+_STRONGER = ("jwt", "client_certificate", "directory")
 T = TypeVar("T")
 
 
 def mistakes_of(document: Document, folder: Path) -> list[Note]:
     """The mistakes of a file that no single value shows."""
-    checks = (_zones, _operators, _providers, _names, _law, _routes, _sources, directory_mistakes, _periods)
+    own = (_zones, _operators, _providers, _names, _law, _routes, _sources, _periods)
+    checks = (*own, directory_mistakes, whereabouts_mistakes)
     notes = [note for check in checks for note in check(document)]
     return notes + list(_binds(document, folder)) + list(_pairs(document, folder))
 
@@ -194,8 +198,6 @@ def _sources(document: Document) -> Iterator[Note]:
         if len(source.entries) != 1:
             what = "one item, several sources" if source.entries else "the source is empty"
             yield document.note(loc, what, "write one item for each, such as `- jwt: {...}`")
-
-
         header: Loc = (*loc, "client_certificate", "from_header")
         if _text(document, header) == "true" and document.at(("subject", "trusted_proxies")) is None:
             yield document.note(header, "`from_header` without `trusted_proxies` believes nobody", "name the proxy")
@@ -216,6 +218,8 @@ def _sources(document: Document) -> Iterator[Note]:
         if not any(kind in _STRONGER for _, kind in kinds):
             what = "`home_cookie` without a stronger source"
             yield document.note(loc, what, f"nothing would set it: add {', '.join(_STRONGER)}", key=True)
+
+
 def _periods(document: Document) -> Iterator[Note]:
     for loc, table in _all_tables(document.root, ()):
         if "from" in table.entries and "until" in table.entries:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proxy.identity import jwt as jwt_module
 from proxy.identity.answers import Home, Invalid, Silent
 from proxy.identity.jwt import JwtSource
+from proxy.identity.keyset import Key
 from proxy.identity.remembered import Remembered
 from tests.identity import tokens
 from tests.identity.test_tokens_refused import asked, opened
@@ -111,15 +112,17 @@ def test_without_leeway(tmp_path: Path) -> None:
 def test_a_verified_token_is_not_verified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = opened(tmp_path, tokens.all_keys())
     verified: list[bytes] = []
-    verify = JwtSource._verify
-    monkeypatch.setattr(JwtSource, "_verify", lambda self, text: (verified.append(text), verify(self, text))[1])
-    good, bad = token(), token()[:-4] + b"AAAA"
+    verifies = Key.verifies
+    monkeypatch.setattr(Key, "verifies", lambda self, *signed: (verified.append(signed[0]), verifies(self, *signed))[1])
+    text = token()
+    good, bad = text, text[:-4] + b"AAAA"
     for _ in range(3):
         assert isinstance(asked(source, b"Bearer " + good), Home)
-    assert verified == [good]
+    signed = text[: text.rindex(b".")]
+    assert verified == [signed]
     for _ in range(3):
         assert asked(source, b"Bearer " + bad) == Invalid("jwt", "signature")
-    assert verified == [good, bad, bad, bad], "failures are judged anew"
+    assert verified == [signed] * 4, "failures are judged anew"
     assert len(source._verified) == 1
 
 
