@@ -96,6 +96,10 @@ class Keys(Protocol):
         """The keys that may be used now; None for none."""
         ...
 
+    def age(self) -> float | None:
+        """Seconds since the keys were fetched; None for a file, and where there are none."""
+        ...
+
     def coming(self) -> Awaitable[object] | None:
         """What is done when a set that is on its way has come, or failed to; None where none is."""
         ...
@@ -117,6 +121,9 @@ class LocalKeys:
 
     def current(self) -> KeySet:
         return self._keys
+
+    def age(self) -> None:
+        return None
 
     def coming(self) -> None:
         return None

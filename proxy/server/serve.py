@@ -44,6 +44,7 @@ from proxy.server.door import Opening
 from proxy.server.journal import JOURNAL, open_journal, unforeseen
 from proxy.server.load import LoadRefused, Opened, open_line
 from proxy.server.reread import reread
+from proxy.server.sources import source_report
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
 
@@ -149,6 +150,7 @@ class _Service:
             raise
         self._metrics.healthy(self._health)
         self._metrics.log_dropped(self._log_dropped)
+        self._metrics.sources(lambda: source_report(self._plane.line))
         self._metrics.refused(lambda: refusals(self._stage.doors()))
         self._put_in_force(opened, prepared)
         _tell(loaded.findings)

@@ -21,6 +21,7 @@ from proxy.telemetry import families
 from proxy.telemetry.cells import Cell, RequestCell, RuleSetCell, TimingCell
 from proxy.telemetry.exposition import pieces
 from proxy.telemetry.families import Family
+from proxy.telemetry.sources import SourceReport, source_families
 
 NONE = "none"
 """The provider and zone of a request that reached no provider."""
@@ -61,6 +62,7 @@ class Metrics(Collector):
         self._certificates: dict[str, float] = {}
         self._healthy: Callable[[], Iterable[tuple[str, str, bool]]] = tuple
         self._log_dropped: Callable[[], int] = int
+        self._sources: Callable[[], SourceReport] = SourceReport
         self._refused: Callable[[], Iterable[tuple[str, str, int]]] = tuple
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
@@ -134,6 +136,10 @@ class Metrics(Collector):
     def log_dropped(self, dropped: Callable[[], int]) -> None:
         """Where a scrape learns how many access-log lines were dropped since the process began."""
         self._log_dropped = dropped
+
+    def sources(self, report: Callable[[], SourceReport]) -> None:
+        """Where a scrape learns of the sources of a home."""
+        self._sources = report
 
     @property
     def collector(self) -> Collector:
@@ -254,6 +260,7 @@ class Metrics(Collector):
             (),
             (((), self._log_dropped()),),
         )
+        yield from source_families(self._sources())
 
     def _know_listener(self, listener: str) -> None:
         if (listener,) in self._connections:

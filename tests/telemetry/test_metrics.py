@@ -14,6 +14,7 @@ from proxy.policy.decision import Reason
 from proxy.telemetry.exposition import SLICE
 from proxy.telemetry.histogram import BOUNDS, Histogram
 from proxy.telemetry.metrics import NONE, Attempt, Metrics
+from proxy.telemetry.sources import LookUps, SourceReport
 from tests.peers.process import program
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2"
@@ -36,6 +37,12 @@ DESIGNED = {
     "domicile_withdrawn_total": {"listener", "provider"},
     "domicile_attempts_total": {"provider", "zone", "result"},
     "domicile_retries_total": {"provider", "zone"},
+    "domicile_source_answers_total": {"source", "answer"},
+    "domicile_source_duration_seconds_bucket": {"source", "le"},
+    "domicile_source_cache_total": {"source", "result"},
+    "domicile_key_set_age_seconds": {"issuer"},
+    "domicile_geoip_age_seconds": {"database"},
+    "domicile_geoip_replacements_total": {"database", "result"},
 }
 """Every sample name of DESIGN's Metrics and of docs/metrics.md, with its labels."""
 
@@ -53,6 +60,16 @@ def value(metrics: Metrics, name: str, /, **labels: str) -> float:
     return scraped(metrics)[name, frozenset(labels.items())]
 
 
+SOURCES = SourceReport(
+    answers=[(("jwt", "home"), 3), (("jwt", "silent"), 1)],
+    cache=[(("jwt", "hit"), 2), (("jwt", "miss"), 2)],
+    look_ups=[LookUps("jwt", (0.1, 1.0), [3, 1, 2], 12.5)],
+    key_sets=[(("https://id.example",), 7.0)],
+    databases=[(("country.mmdb",), 86400.0)],
+    replaced=[(("country.mmdb", "loaded"), 1), (("country.mmdb", "refused"), 0)],
+)
+
+
 def filled() -> Metrics:
     metrics = Metrics()
     metrics.requests("edge", "china-telecom", "cn-mainland")
@@ -64,6 +81,7 @@ def filled() -> Metrics:
     metrics.certificates({"edge.pem": 1.9e9})
     metrics.refused(lambda: [("edge", "turned-away", 1)])
     metrics.healthy(lambda: [("china-telecom", "cn-mainland", True), ("own-cloud", "elsewhere", False)])
+    metrics.sources(lambda: SOURCES)
     return metrics
 
 
@@ -74,6 +92,17 @@ def test_every_family_has_the_designed_name_and_labels():
             seen.setdefault(name, set()).update(key for key, _ in labels)
 
     assert seen == DESIGNED
+
+
+def test_sources():
+    metrics = filled()
+    assert value(metrics, "domicile_source_answers_total", source="jwt", answer="home") == 3
+    assert value(metrics, "domicile_key_set_age_seconds", issuer="https://id.example") == 7
+    name = "domicile_source_duration_seconds"
+    buckets = [value(metrics, f"{name}_bucket", source="jwt", le=le) for le in ("0.1", "1.0", "+Inf")]
+    assert buckets == [3, 4, 6]
+    assert value(metrics, f"{name}_count", source="jwt") == 6
+    assert value(metrics, f"{name}_sum", source="jwt") == 12.5
 
 
 def test_requests_and_bytes():

@@ -20,6 +20,7 @@ from proxy.policy.decision import Reason
 from proxy.policy.settings import TcpBind
 from proxy.telemetry.metrics import UNAVAILABLE, Attempt, Metrics, Reload
 from proxy.telemetry.record import line, static_part
+from proxy.telemetry.sources import LookUps, SourceReport
 from tests.peers.process import program
 from tests.peers.prometheus import Prometheus, prometheus
 
@@ -41,8 +42,20 @@ class Traffic:
         self.rules = self.metrics.rules(("mainland",))
         self.metrics.certificates({"edge.pem": 1.0})
         self.metrics.healthy(lambda: [(name, zone, name != "own-cloud") for name, zone in PLACES.items()])
+        self.metrics.sources(self.sources)
+        self.metrics.refused(lambda: [("edge", "turned-away", 1)])
         for name, zone in PLACES.items():
             self.metrics.attempts(name, zone, "answered")
+
+    def sources(self) -> SourceReport:
+        return SourceReport(
+            answers=[(("jwt", "home"), self.rules.count * 2), (("location", "home"), self.rules.count)],
+            cache=[(("jwt", "hit"), self.rules.count), (("jwt", "miss"), 0)],
+            look_ups=[LookUps("jwt", (0.1, 1.0), [self.rules.count, 0, 0], 0.0)],
+            key_sets=[(("https://id.example",), 7200.0)],
+            databases=[(("country.mmdb",), 86400.0)],
+            replaced=[(("country.mmdb", "loaded"), 0), (("country.mmdb", "refused"), 0)],
+        )
 
     def tick(self) -> None:
         for name, size, seconds in (("china-telecom", 1000, 0.0015), ("own-eu", 100, 4.0), ("own-cloud", 1, 0.03)):
