@@ -59,6 +59,7 @@ _AT_ONCE: Final = struct.pack("ii", 1, 0)
 # Why reading from a client is paused; it goes on when no reason is left.
 _PIPELINED: Final = 1
 _PROVIDER: Final = 2
+_SLICED: Final = 4
 
 
 class ClientConnection(asyncio.Protocol):
@@ -175,6 +176,16 @@ class ClientConnection(asyncio.Protocol):
     def feed_exchange(self, take: Callable[[bytes], None]) -> None:
         """Hand what arrives to the exchange: a body, or a tunnel's bytes."""
         self._take = take
+
+    def first_of(self, data: bytes, size: int) -> bytes:
+        """The first `size` bytes of what came; the rest comes again in the next turn of the loop."""
+        self._hold(_SLICED)
+        self.plane.loop.call_soon(self._take_rest, data[size:])
+        return data[:size]
+
+    def _take_rest(self, data: bytes) -> None:
+        self._unhold(_SLICED)
+        self._take(data)
 
     def keep(self, data: bytes) -> None:
         """Bytes behind the request that is being answered wait their turn; too many stop the reading."""

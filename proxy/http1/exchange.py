@@ -11,16 +11,16 @@
 
 import time
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from proxy.http1.attempts import Attempts
 from proxy.http1.occupant import Wait
 from proxy.http1.plan import Plan, Planner, Unproven
-from proxy.http1.problems import blocked_by, challenge, problem
+from proxy.http1.problems import ALLOW, RETRY_AFTER, blocked_by, challenge, problem
 from proxy.http1.provider import ProviderConnection
 from proxy.http1.tally import Tally
 from proxy.http1.tunnel import Tunnel
-from proxy.http1.upload import TooLarge, Upload
+from proxy.http1.upload import SLICE, TooLarge, Upload
 from proxy.identity.answers import Pending
 from proxy.policy.decision import Denial, Permit
 from proxy.providers.choice import order
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from proxy.http1.leg import Leg
     from proxy.http1.plane import HttpPlane
 
-RETRY_AFTER: Final = b"Retry-After: 5"
-
-_ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
-
 
 class Exchange:
     """Made for one request when its head is whole; over when its record is written."""
@@ -51,13 +47,7 @@ class Exchange:
     # fmt: on
 
     def __init__(
-        self,
-        plane: "HttpPlane",
-        client: "ClientConnection",
-        planner: Planner,
-        plan: Plan,
-        wall: float,
-        started: float,
+        self, plane: "HttpPlane", client: "ClientConnection", planner: Planner, plan: Plan, wall: float, started: float
     ) -> None:
         self._plane = plane
         self._client = client
@@ -93,7 +83,7 @@ class Exchange:
             self._answer(verdict.status, verdict.cause, tuple(filter(None, said)))
         elif isinstance(verdict, Refusal):
             # Not read any further: where a next request would begin is not known.
-            self._say(verdict.status, verdict.cause, (_ALLOW,) if verdict.status == 405 else ())
+            self._say(verdict.status, verdict.cause, (ALLOW,) if verdict.status == 405 else ())
 
     # The request's body
 
@@ -120,6 +110,8 @@ class Exchange:
         upload, provider = self._upload, self._provider
         if upload is None:
             return
+        if upload.chunked and len(data) > SLICE:
+            data = self._client.first_of(data, SLICE)
         try:
             framed = upload.feed(data)
         except FramingError:

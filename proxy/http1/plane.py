@@ -3,7 +3,8 @@
 import asyncio
 import select
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from itertools import chain, islice
 from typing import Any, Final
 
 from proxy.http1.arrival import Arrival
@@ -23,6 +24,9 @@ from proxy.wire.refusal import Refusal
 
 PERIOD: Final = 0.25
 """Seconds between two sweeps: how late a deadline can be."""
+
+DECIDED_AT_ONCE: Final = 100
+"""Living requests that are decided again in one turn of the loop: a few milliseconds."""
 
 _LEFT: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
@@ -68,10 +72,17 @@ class HttpPlane:
 
     def redecide(self) -> None:
         """Decide every living request and tunnel again: a date has passed, or another line is in force."""
+        self._redecide_some(iter(tuple(self._connections)))
+
+    def _redecide_some(self, clients: Iterator[ClientConnection]) -> None:
+        """A share of them in each turn of the loop, so that ten thousand tunnels hold up no request."""
         now, wall = time.monotonic(), time.time()
-        for client in tuple(self._connections):
+        for client in islice(clients, DECIDED_AT_ONCE):
             if client.exchange is not None:
                 client.exchange.redecide(self.planner, now, wall)
+        following = next(clients, None)
+        if following is not None:
+            self.loop.call_soon(self._redecide_some, chain((following,), clients))
 
     async def drain(self, grace: float) -> None:
         """End: no further requests; what is in flight has `grace` seconds to finish, and is cut then."""

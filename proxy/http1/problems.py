@@ -6,6 +6,12 @@ from http import HTTPStatus
 
 from proxy.identity.answers import Kind
 
+RETRY_AFTER = b"Retry-After: 5"
+"""Of every 503: for as long an endpoint that failed is left alone."""
+
+ALLOW = b"Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
+"""Of every 405 (RFC 9110 section 15.5.6)."""
+
 DETAILS = {
     "no-zone": "The law of no configured zone covers this data.",
     "home-unknown": "It is not known whose law governs this data.",

