@@ -56,31 +56,66 @@ class Authority:
         early: bool = False,
         client: bool = False,
         key: ec.EllipticCurvePrivateKey | None = None,
+        name: x509.Name | None = None,
+        alternatives: Iterable[x509.GeneralName] = (),
+        life: timedelta | None = None,
     ) -> Issued:
         """A leaf for DNS names and addresses. expired, early: valid until yesterday, from tomorrow.
 
-        client: for clients, else for servers. subject: C, O, OU besides the common name. key: instead of a new one.
+        client: for clients, else for servers. subject: C, O, OU besides the common name; name: a whole one instead.
+        key: instead of a new one. alternatives: more of them. life: until how long from now, instead of a month.
         """
         private = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         start, end = (
             (now + _DAY, now + 30 * _DAY) if early else (now - 30 * _DAY, now + (-_DAY if expired else 30 * _DAY))
         )
+        if life is not None:
+            end = now + life
+        whose = _name(common_name, subject or {}) if name is None else name
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         builder = (
-            _builder(_name(common_name, subject or {}), self.parsed.subject, private, start, end)
+            _builder(whose, self.parsed.subject, private, start, end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self.private.public_key()), critical=False
             )
         )
-        alternatives = [*map(x509.DNSName, names), *(x509.IPAddress(ip_address(ip)) for ip in ips)]
-        if alternatives:
-            builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        listed = [*map(x509.DNSName, names), *(x509.IPAddress(ip_address(ip)) for ip in ips), *alternatives]
+        if listed:
+            builder = builder.add_extension(x509.SubjectAlternativeName(listed), critical=False)
         certificate = builder.sign(self.private, hashes.SHA256())
         stem = f"{self.name}-{next(self._numbers)}-{common_name.replace(' ', '-')}"
         return _written(self.directory, stem, certificate, private, self.chain)
+
+    def revocation_list(
+        self,
+        revoked: Iterable[Issued] = (),
+        *,
+        stem: str = "",
+        expired: bool = False,
+        early: bool = False,
+        key: ec.EllipticCurvePrivateKey | None = None,
+    ) -> Path:
+        """A list of revoked certificates, PEM, in STEM.crl. expired, early: as for `issue`. key: not our own."""
+        now = datetime.now(UTC)
+        start, end = (now + _DAY, now + 2 * _DAY) if early else (now - 2 * _DAY, now + (-_DAY if expired else _DAY))
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.parsed.subject)
+            .last_update(start)
+            .next_update(end)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.private.public_key()), critical=False
+            )
+        )
+        for each in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(each.parsed.serial_number).revocation_date(start)
+            builder = builder.add_revoked_certificate(entry.build())
+        path = self.directory / f"{stem or self.name}.crl"
+        path.write_bytes(builder.sign(key or self.private, hashes.SHA256()).public_bytes(Encoding.PEM))
+        return path
 
     def intermediate(self, name: str = "intermediate") -> "Authority":
         """A CA under this one; what it issues brings the chain along."""

@@ -51,11 +51,11 @@ class Said:
     def __init__(self, certificate: bytes) -> None:
         """Raises Refused for what is no certificate."""
         try:
+            self._fields = _subject(certificate)
             self._parsed = x509.load_der_x509_certificate(certificate)
             self.since = self._parsed.not_valid_before_utc.timestamp()
             self.until = self._parsed.not_valid_after_utc.timestamp()
-            self._fields = _subject(certificate)
-        except (ValueError, OverflowError, IndexError):
+        except (ValueError, OverflowError, IndexError, x509.InvalidVersion):
             raise Refused("malformed") from None
 
     def value(self, place: CertificatePlace) -> str | None:
@@ -115,8 +115,9 @@ def _subject(certificate: bytes) -> list[tuple[bytes, int, bytes]]:
     to_be_signed = _parts(_parts(whole)[0][1])
     if to_be_signed[0][0] == _VERSION:
         del to_be_signed[0]
-    tag, subject = to_be_signed[4]
-    if tag != _SEQUENCE:
+    (_, serial), (tag, subject) = to_be_signed[0], to_be_signed[4]
+    # RFC 5280 section 4.1.2.2: a serial number is positive. The library is about to refuse others, and warns until then.
+    if tag != _SEQUENCE or not serial or serial[0] >= 0x80 or not any(serial):
         raise ValueError
     found = []
     for kind, relative in _parts(subject):

@@ -49,9 +49,24 @@ def _for_clients(policy: Policy, leaf: x509.Certificate, usage: x509.ExtendedKey
         raise ValueError("not for clients")
 
 
-# Of a client's leaf only its purpose matters here: its names are the policy's business, and many have no SAN.
+def _vouches(policy: Policy, authority: x509.Certificate, constraints: x509.BasicConstraints) -> None:
+    if not constraints.ca:
+        raise ValueError("not an authority")
+
+
+def _signs(policy: Policy, authority: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("not for certificates")
+
+
+# As OpenSSL judges in a handshake. The web's profile asks more of names and key usage than private authorities
+# write; of a client's leaf only its purpose matters here, for its names are the policy's business.
 _LEAF = ExtensionPolicy.permit_all().may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _for_clients)
-_AUTHORITY = ExtensionPolicy.webpki_defaults_ca()
+_AUTHORITY = (
+    ExtensionPolicy.permit_all()
+    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _vouches)
+    .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _signs)
+)
 
 
 def open_client_certificate(source: ClientCertificate, actors: frozenset[str]) -> "ClientCertificateSource":
@@ -154,7 +169,7 @@ def _verified(store: Store, certificate: bytes, chain: tuple[bytes, ...], now: f
         found = verifier.verify(leaf, between)
     except VerificationError:
         raise Refused("issuer") from None
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise Refused("malformed") from None
     return min(each.not_valid_after_utc.timestamp() for each in found.chain)
 
