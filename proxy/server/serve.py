@@ -51,6 +51,9 @@ from proxy.telemetry.metrics import Metrics
 UNGREETED = 1.0
 """Seconds that connections have, when we end, to become requests: to greet and to shake hands."""
 
+YOUNG = 20_000
+"""Objects made and not freed before the collector looks for cycles. A request leaves none: it need not look often."""
+
 CLOCK = 30.0
 """Seconds between looks at the clock while a date of the policy is ahead: clocks are set."""
 
@@ -159,6 +162,7 @@ class _Service:
         # at each reload would stop the loop for as long as a collection of everything takes, some 50 milliseconds.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(YOUNG, 20, 20)
         self._started = True
         if self._reload_wanted:
             self._want_reload()
