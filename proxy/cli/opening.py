@@ -1,6 +1,7 @@
 """How every command opens a policy file, and how notes are printed."""
 
 import os
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +24,15 @@ def open_or_exit(path: Path) -> Loaded:
     except PolicyRefused as refused:
         print_notes(refused.mistakes, err=True)
         raise click.exceptions.Exit(1) from None
+
+
+def read_input(file: str, option: str) -> bytes:
+    """A file's bytes, or standard input's for `-`. option: what named it, for the message."""
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "not a file's name"
+        raise click.UsageError(f"{option}: {file} cannot be read: {reason}") from None
 
 
 def print_notes(notes: Iterable[Note], *, err: bool = False) -> None:
