@@ -116,7 +116,7 @@ def _subject(certificate: bytes) -> list[tuple[bytes, int, bytes]]:
     if to_be_signed[0][0] == _VERSION:
         del to_be_signed[0]
     (_, serial), (tag, subject) = to_be_signed[0], to_be_signed[4]
-    # RFC 5280 section 4.1.2.2: a serial number is positive. The library is about to refuse others, and warns until then.
+    # RFC 5280 section 4.1.2.2: positive. The library warns of others, and is about to refuse them.
     if tag != _SEQUENCE or not serial or serial[0] >= 0x80 or not any(serial):
         raise ValueError
     found = []
