@@ -133,11 +133,12 @@ def instant(moment: float) -> int:
 class Store:
     """The file, opened. Belongs to one thread; close it."""
 
-    __slots__ = ("connection", "path")
+    __slots__ = ("_made", "connection", "path")
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, made: bool = False) -> None:
         self.connection = connection
         self.path = path
+        self._made = made
 
     def standing(self, subject: str, now: int) -> Standing | None:
         """Where the subject lives at `now`; None if there is no change of it at all."""
@@ -171,7 +172,15 @@ class Store:
             return [Batch(*row) for row in self.connection.execute(query)]
 
     def close(self) -> None:
+        """Let go of the file; one that was made for this and into which nothing was written is removed."""
+        try:
+            bare = self._made and not self.batches()
+        except StoreRefused:
+            bare = False
         self.connection.close()
+        if bare:
+            for suffix in ("", "-wal", "-shm"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
 
 def standing(connection: sqlite3.Connection, subject: str, now: int) -> Standing | None:
@@ -193,8 +202,10 @@ def open_store(path: Path, *, create: bool = False) -> Store:
 
     Raises StoreRefused: no such file, not ours, of a newer version, damaged, not permitted.
     """
-    if create:
-        _make(path)
+    made = create and _make(path)
+    if not (made or (create and _is_empty(path))):
+        # A connection that may write folds the log into the file when it is closed, even one that is another file's.
+        open_read_only(path).close()
     connection = _connected(path, "rw")
     try:
         with refusing(path):
@@ -206,7 +217,7 @@ def open_store(path: Path, *, create: bool = False) -> Store:
     except BaseException:
         connection.close()
         raise
-    return Store(connection, path)
+    return Store(connection, path, made=made)
 
 
 def open_read_only(path: Path) -> Store:
@@ -290,14 +301,23 @@ _REASONS = {
 }
 
 
-def _make(path: Path) -> None:
+def _make(path: Path) -> bool:
+    """Make the file; False if it is there."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        pass
+        return False
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a file's name"
         raise StoreRefused(f"{path}: cannot be made: {reason}") from None
+    return True
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:
+        return False
 
 
 def _connected(path: Path, mode: str, more: str = "") -> sqlite3.Connection:
