@@ -47,9 +47,13 @@ def problem(
     )
 
 
+# Neither is a scheme that a client could answer with; the field is due all the same, and says what was wrong.
+_CHALLENGES: dict[Kind | None, bytes] = {"home_cookie": b"Cookie", "client_certificate": b"Certificate"}
+
+
 def challenge(source: Kind | None) -> bytes:
     """The WWW-Authenticate line of a 401 (RFC 9110 section 11.6.1): which kind of credential did not verify."""
-    return b"WWW-Authenticate: " + (b"Cookie" if source == "home_cookie" else b'Bearer error="invalid_token"')
+    return b"WWW-Authenticate: " + _CHALLENGES.get(source, b'Bearer error="invalid_token"')
 
 
 def blocked_by(authority: str) -> bytes:

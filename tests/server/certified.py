@@ -8,7 +8,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -87,13 +87,11 @@ class Setting:
     authority: Authority
     other: Authority
     server: Authority
-    entries: list[str] = field(default_factory=list)
 
     def entry(self, name: str, demand: str = "") -> str:
         """One item of `certificates`, for this name. demand: further keys."""
         issued = self.server.issue(names=[name], common_name=name)
-        text = f"        - {{certificate: {issued.certificate.name}, key: {issued.key.name}{demand}}}"
-        return text
+        return f"        - {{certificate: {issued.certificate.name}, key: {issued.key.name}{demand}}}"
 
     def policy(self, *entries: str, source: str = SOURCE) -> str:
         home, away = self.home.server_address[1], self.away.server_address[1]
@@ -143,12 +141,17 @@ class Refused(Exception):
 
 
 class Asking:
-    """A client on one connection. sni: the name it greets with, None for none."""
+    """A client on one connection. sni: the name it greets with, None for none. source: the address it has."""
 
     def __init__(
-        self, context: ssl.SSLContext, port: int, sni: str | None, session: ssl.SSLSession | None = None
+        self,
+        context: ssl.SSLContext,
+        port: int,
+        sni: str | None,
+        session: ssl.SSLSession | None = None,
+        source: str = "127.0.0.1",
     ) -> None:
-        self._raw = socket.create_connection(("127.0.0.1", port), timeout=WAIT)
+        self._raw = socket.create_connection(("127.0.0.1", port), timeout=WAIT, source_address=(source, 0))
         try:
             self.tls = context.wrap_socket(self._raw, server_hostname=sni, session=session)
         except OSError as error:
