@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from proxy.config.clients import ClientCertificatePart
 from proxy.config.client_header import ClientHeaderPart
+from proxy.config.clients import ClientCertificatePart
 from proxy.config.conditions import ConnectionTests, Flag, NetworkText, condition
 from proxy.config.directories import DirectoryPart
 from proxy.config.home_cookies import HomeCookiePart

@@ -65,12 +65,11 @@ NOTHING = Demand()
 class Demands:
     """The demands of one listener's certificates, in the policy's order."""
 
-    __slots__ = ("_demands", "_names", "any")
+    __slots__ = ("_demands", "_names")
 
     def __init__(self, names: ServerNames, demands: Sequence[Demand]) -> None:
         self._names = names
         self._demands = tuple(demands)
-        self.any = any(demand.asks for demand in demands)
 
     def of(self, name: str | None) -> Demand:
         """The demand for a server name or a Host; None: for who named none."""

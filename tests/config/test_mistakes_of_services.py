@@ -175,7 +175,6 @@ SOURCES = [
     ("subject:\n  sources: [▲location]", "expected a mapping"),
     ("subject:\n  sources: ▲[]", "the list is empty"),
     ("subject:\n  sources: [{location: {accounts: ▲yes}}]", "write true"),
-    ("subject:\n  sources: [{▲client_certificate: {home_from: C}}]", "not available in this version"),
     ("subject:\n  sources: [{▲directory: {sqlite: x}}]", "not available in this version"),
     ("subject:\n  sources: [{▲home_cookie: {}}]", "not available in this version"),
     ("subject:\n  sources: [{▲locatoin: {}}]", "did you mean `location`?"),
@@ -222,8 +221,6 @@ LISTENERS = [
     (served("us.pem", "▲other.key"), "is not the key of its certificate"),
     (served("▲absent.pem", "us.key"), "cannot be read"),
     (served("us.pem", "▲absent.key"), "cannot be read"),
-    (served("us.pem", "us.key", ", client_certificate: ▲optional"), "not available in this version"),
-    (served("us.pem", "us.key", ", ▲client_ca: us.pem"), "not available in this version"),
 ]
 BOUNDS = [
     ("limits: {head: ▲32KB}", "is no size"),

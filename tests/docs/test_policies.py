@@ -79,7 +79,6 @@ def test_the_ten_lines_are_the_example() -> None:
 
 NOT_YET = {
     "a directory": "subject: {sources: [{directory: {sqlite: directory.db, key: {header: X-Account}}}]}",
-    "client certificates": "subject: {sources: [{client_certificate: {home_from: C, subject_from: CN}}]}",
     "home cookies": "subject: {sources: [{home_cookie: {}}]}",
     "key sets by URL": 'subject: {sources: [{jwt: {jwks: "https://a.b/k", issuer: a, audience: b, home_claim: c}}]}',
     "TLS passthrough": 'listeners: [{name: pass, bind: "127.0.0.1:9443", protocol: tls}]',

@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -385,3 +385,20 @@ def _changed_certificate() -> bytes:
 
 
 _KEPT: list[bytes] = []
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_no_field_that_was_changed_is_read_as_another_certificate(data: st.DataObject) -> None:
+    whole = sequence(_changed_certificate())
+    asking = source(header=True)
+    good = forwarding(asking, (b"client-cert", whole))
+    assert isinstance(good, Silent)
+    at = data.draw(st.integers(0, len(whole) - 1))
+    inserted = data.draw(st.binary(max_size=3))
+    changed = whole[:at] + inserted + whole[at + data.draw(st.integers(0, 3)) :]
+    answer = forwarding(asking, (b"client-cert", changed), (b"x-other", b""))
+    assert changed == whole or isinstance(answer, Invalid | Silent | Home)
+    if len(changed) != len(whole) and not isinstance(answer, Invalid):
+        # What still is one has the bytes of one: nothing was skipped on the way.
+        assert sequence(b64decode(changed[1:-1], validate=True)) == changed
