@@ -1,6 +1,6 @@
 """The subject: how its home is found."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
@@ -39,17 +39,16 @@ class LocationPart(Part):
 class SourcePart(Part):
     """One source of the home: exactly one key."""
 
-    model_config = any_key("jwt", "client_certificate", "directory", "location")
-    later: ClassVar[frozenset[str]] = frozenset({"home_cookie"})
+    model_config = any_key("jwt", "client_certificate", "directory", "home_cookie", "location")
 
     jwt: JwtPart | None = Field(default=None, description="Signed tokens")
     client_certificate: ClientCertificatePart | None = Field(default=None, description="Certificates of clients")
-    home_cookie: HomeCookiePart | None = Field(default=None, description="What a stronger source said of this device")
     directory: DirectoryPart | None = Field(default=None, description="Who lives where, by the word of a store")
+    home_cookie: HomeCookiePart | None = Field(default=None, description="What a stronger source said of this device")
     location: LocationPart | None = Field(default=None, description="The client's country")
 
     def value(self) -> Source:
-        part = self.jwt or self.client_certificate or self.directory or self.location
+        part = self.jwt or self.client_certificate or self.directory or self.home_cookie or self.location
         assert part is not None  # `whole` counts the keys
         return part.value()
 

@@ -163,7 +163,6 @@ SOURCES = [
     (key_set("broken.json"), "key 1 of `broken.json` cannot be read"),
     (key_set("short.json"), "key 1 of `short.json` is too short"),
     (key_set("encryption.json"), "has no key for"),
-    (key_set("'https://id.example/jwks'"), "a key set by URL is not available in this version"),
     (token(", leeway: ▲6m"), "write at most 5m"),
     (token(", leeway: ▲-1s"), "is no duration"),
     (token(", forward: ▲never"), "write true or false"),
@@ -176,7 +175,6 @@ SOURCES = [
     ("subject:\n  sources: ▲[]", "the list is empty"),
     ("subject:\n  sources: [{location: {accounts: ▲yes}}]", "write true"),
     ("subject:\n  sources: [{▲directory: {sqlite: x}}]", "not available in this version"),
-    ("subject:\n  sources: [{▲home_cookie: {}}]", "not available in this version"),
     ("subject:\n  sources: [{▲locatoin: {}}]", "did you mean `location`?"),
     ("subject:\n  trusted_proxies: [▲10.0.0.1/8]", "host bits set"),
     ("subject:\n  actors: [support, ▲support]", "duplicate actor"),
@@ -212,7 +210,6 @@ LISTENERS = [
         listener('bind: "127.0.0.1:80", protocol: ▲https'),
         "write http",
     ),
-    (listener('bind: "127.0.0.1:80", proxy_protocol: ▲required'), "not available in this version"),
     (listener('bind: "127.0.0.1:80", proxy_protocol: ▲v2'), "write none"),
     ("listeners:\n  - ▲{name: edge}", "`bind` is missing"),
     ("listeners:\n  - {name: ▲Edge, bind: '127.0.0.1:80'}", "such as `edge`"),
@@ -239,9 +236,6 @@ BOUNDS = [
     ("log: {subject: ▲1}", "write true"),
     ("admin: {bind: ▲9400}", "write 0.0.0.0:9400"),
     ("admin: {bind: ▲[]}", "expected a single value"),
-    ("geoip: {database: ▲absent.mmdb}", "cannot be read"),
-    ("geoip: {database: ▲text.pem}", "is no MMDB database"),
-    ("geoip: ▲{max_age: 40d}", "`database` is missing"),
 ]
 ROWS = [*PROVIDERS, *HEADERS, *TLS, *SOURCES, *LISTENERS, *BOUNDS]
 
