@@ -124,6 +124,8 @@ def lay_out_papers(folder: Path) -> None:
     for issued, name in ((edge, "edge"), (us, "us")):
         issued.certificate.rename(folder / f"{name}.pem")
         issued.key.rename(folder / f"{name}.key")
+    clients = make_authority(folder, "clients")
+    clients.revocation_list()
     (folder / "jwks.json").write_bytes(key_set(ed_jwk(kid="d")))
     (folder / "country.mmdb").write_bytes(mmdb({"1.2.4.0/24": {"country": {"iso_code": "CN"}}}, int(time.time())))
 
