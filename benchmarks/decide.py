@@ -109,7 +109,7 @@ def a_policy(size: int) -> Policy:
         routes=(),
         guarantees=(),
         subject=Subject((), (), (), frozenset(_ACTORS[1:3])),
-        geoip=GeoIP(None, None),
+        geoip=GeoIP(),
         listeners=(),
         limits=Limits(32768, 100, 8192, None, 8, 10000),
         timeouts=Timeouts(10, 60, 75, 3, 30, 60, 30, 30),

@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from proxy.config.document import Document, Loc
+from proxy.config.geoip import database_age
 from proxy.config.note import Note
 from proxy.config.revocation import next_update, read_lists
-from proxy.config.trust import certificates, database_age, expiry
+from proxy.config.trust import certificates, expiry
 from proxy.policy.policy import Policy
+from proxy.policy.settings import GeoIP
 
 
 def aged(document: Document, policy: Policy, now: float) -> Iterator[Note]:
@@ -21,13 +23,22 @@ def aged(document: Document, policy: Policy, now: float) -> Iterator[Note]:
         if end.timestamp() <= now:
             yield document.note(loc, f"the certificate has expired ({end.isoformat()})", "replace it")
     yield from _believed(document, policy, now)
-    geoip = policy.geoip
-    if geoip.database is not None and geoip.max_age is not None:
-        built = database_age(geoip.database)
+    yield from _databases(document, policy.geoip, now)
+
+
+def _databases(document: Document, geoip: GeoIP, now: float) -> Iterator[Note]:
+    for index, path in enumerate(geoip.databases):
+        if path is None or geoip.max_age is None:
+            continue
+        built = database_age(path)
         if built + geoip.max_age < now:
             since = datetime.fromtimestamp(built, UTC).date()
-            what = f"the database is of {since}, older than `max_age`: every country is unknown"
-            yield document.note(("geoip", "database"), what, "renew it")
+            alone = geoip.agree == "all" or len(geoip.databases) < 3
+            so = "every country is unknown" if alone else "it agrees with no other any more"
+            one: Loc = ("geoip", "database")
+            several: Loc = ("geoip", "databases", index)
+            loc = one if document.at(one) is not None else several if document.at(several) is not None else several[:2]
+            yield document.note(loc, f"the database is of {since}, older than `max_age`: {so}", "renew it")
 
 
 def _believed(document: Document, policy: Policy, now: float) -> Iterator[Note]:

@@ -4,12 +4,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from proxy.config.geoip import GeoIPPart
 from proxy.config.law import ClassPart, GuaranteePart, Name, RoutePart, RulePart
 from proxy.config.listening import AdminPart, LimitsPart, ListenerPart, LogPart, TimeoutsPart, Workers
 from proxy.config.note import VALUE, Wrong
 from proxy.config.part import Part, Several, Typed, words
 from proxy.config.people import SubjectPart
-from proxy.config.places import EVERYWHERE, GeoIPPart, ProviderPart, ZonePart
+from proxy.config.places import EVERYWHERE, ProviderPart, ZonePart
 from proxy.policy.countries import COUNTRIES, expand
 from proxy.policy.policy import Policy
 from proxy.policy.settings import GeoIP, Zone
@@ -55,7 +56,7 @@ class PolicyFile(Part):
             routes=tuple(part.value() for part in self.routes or ()),
             guarantees=tuple(part.value() for part in self.guarantees or ()),
             subject=self.subject.value(),
-            geoip=GeoIP(None, None) if self.geoip is None else self.geoip.value(),
+            geoip=GeoIP() if self.geoip is None else self.geoip.value(),
             listeners=tuple(part.value() for part in self.listeners or ()),
             limits=self.limits.value(),
             timeouts=timeouts,

@@ -27,8 +27,8 @@ def _read_log_path(text: str, surroundings: Surroundings) -> Path | None:
 BindText = Annotated[Bind, TypedHere(_read_bind, {"type": "string"})]
 LogPath = Annotated[Path | None, TypedHere(_read_log_path, {"type": "string", "minLength": 1})]
 Protocol = Annotated[Literal["http"], Typed(one_of(("http",), frozenset({"tls", "tcp"})), words("http"))]
-_LATER = frozenset({"optional", "required"})
-NotYet = Annotated[Literal["none"], Typed(one_of(("none",), _LATER), words("none"))]
+_DUE = ("none", "optional", "required")
+ProxyHeader = Annotated[Literal["none", "optional", "required"], Typed(one_of(_DUE), words(*_DUE))]
 
 
 def _read_workers(text: str) -> str:
@@ -52,7 +52,9 @@ class ListenerPart(Part):
     name: Name = Field(description="The listener's name, in metrics and logs too")
     bind: OneOrSeveral[BindText] = Field(description="ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH")
     protocol: Protocol = Field(default="http", description="What clients speak")
-    proxy_protocol: NotYet = Field(default="none", description="Whether a PROXY header comes first")
+    proxy_protocol: ProxyHeader = Field(
+        default="none", description="Whether subject.trusted_proxies send a PROXY header first; nobody else may"
+    )
     tls: ListenerTlsPart | None = Field(default=None, description="TLS from clients; left out: plaintext")
 
     def value(self) -> Listener:
@@ -62,6 +64,7 @@ class ListenerPart(Part):
             protocol=self.protocol,
             certificates=() if self.tls is None else tuple(each.value() for each in self.tls.certificates),
             min_version="1.2" if self.tls is None else self.tls.min_version,
+            proxy_protocol=self.proxy_protocol,
         )
 
 

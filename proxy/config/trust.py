@@ -1,4 +1,4 @@
-"""Readers of the files that a policy names: certificates, keys, country databases.
+"""Readers of the files that a policy names: certificates and keys.
 
 They are read to be judged, and read again by whoever uses them. No message holds what is in them.
 """
@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import maxminddb
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
@@ -107,23 +106,6 @@ def expiry(certificate: Path) -> datetime:
     return certificates(certificate)[0].not_valid_after_utc
 
 
-def _read_database(text: str, surroundings: Surroundings) -> Path:
-    path = read_path(text, surroundings)
-    database_age(path)
-    return path
-
-
-def database_age(path: Path) -> int:
-    """When a country database was built, in seconds since the epoch."""
-    try:
-        with maxminddb.open_database(path) as database:
-            return database.metadata().build_epoch
-    except (maxminddb.InvalidDatabaseError, ValueError, TypeError, EOFError):
-        raise Wrong(f"{VALUE} is no MMDB database", "name one that gives countries by address") from None
-    except OSError as error:
-        raise Wrong(f"{VALUE} cannot be read: {error.strerror}", "relative paths start at the policy file") from None
-
-
 def path_schema(what: str) -> dict[str, Any]:
     """JSON Schema of a path."""
     return {"type": "string", "minLength": 1, "description": f"{what}; relative to the policy file"}
@@ -133,4 +115,3 @@ AnyPath = Annotated[Path, TypedHere(read_path, path_schema("Path"))]
 CertificateFile = Annotated[Path, TypedHere(_read_certificates, path_schema("PEM file of a certificate and its chain"))]
 AuthorityFile = Annotated[Path, TypedHere(_read_authorities, path_schema("PEM file of CA certificates"))]
 KeyFile = Annotated[Path, TypedHere(_read_private_key, path_schema("PEM file of a private key, not encrypted"))]
-DatabaseFile = Annotated[Path, TypedHere(_read_database, path_schema("MMDB file of countries by address"))]

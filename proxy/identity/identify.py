@@ -244,7 +244,7 @@ def _seat(
         return Seat(open_client_certificate(source, subject.actors))
     if isinstance(source, HomeCookie):
         return Seat(open_home_cookie(source))
-    return Seat(LocationSource(source.accounts, countries.stale_at))
+    return Seat(LocationSource(source.accounts, countries))
 
 
 def _carried(old: Sources | None, made_of: object, opened: Callable[[], Source]) -> Seat:

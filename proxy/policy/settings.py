@@ -274,20 +274,37 @@ class ClientHeader:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """How the home is found: trusted proxies, sources in order, stated homes, kinds of staff."""
+    """How the home is found: trusted proxies, sources in order, stated homes, kinds of staff.
+
+    client_header: a CDN's header with the client's address, None where none is believed.
+    """
 
     trusted_proxies: tuple[Network, ...]
     sources: tuple[Source, ...]
     stated: tuple[StatedHome, ...]
     actors: frozenset[str]
+    client_header: ClientHeader | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CountryOverride:
+    """The country of some networks, as the operator states it: an ISO code or `unknown`."""
+
+    networks: tuple[Network, ...]
+    country: str
 
 
 @dataclass(frozen=True, slots=True)
 class GeoIP:
-    """The country database; None is the embedded registry data. max_age: seconds, None is for ever."""
+    """Country data. databases: at least one, None is the embedded registry data. max_age: seconds, None is for ever.
 
-    database: Path | None
-    max_age: float | None
+    agree: whether all databases have to say the same of an address, or more than half. overrides: win over all.
+    """
+
+    databases: tuple[Path | None, ...] = (None,)
+    max_age: float | None = None
+    agree: Literal["all", "majority"] = "all"
+    overrides: tuple[CountryOverride, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,13 +339,17 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Where clients come in. certificates: empty is plaintext; the first serves clients that name none."""
+    """Where clients come in. certificates: empty is plaintext; the first serves clients that name none.
+
+    proxy_protocol: whether trusted proxies send, or have to send, a PROXY header first.
+    """
 
     name: str
     binds: tuple[Bind, ...]
     protocol: Literal["http"]
     certificates: tuple[Certificate, ...]
     min_version: Literal["1.2", "1.3"]
+    proxy_protocol: Literal["none", "optional", "required"] = "none"
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def open_line(policy: Policy, resolver: Resolver, old: Line | None = None) -> Op
     certificates: dict[str, Certificates] = {}
     expiries: dict[str, float] = {}
     try:
-        countries = open_countries(policy.geoip, time.time())
+        countries = open_countries(policy.geoip, time.time(), old=None if old is None else old.countries)
         in_force = None if old is None else old.sources
         sources = open_sources(policy.subject, policy.zones, countries, in_force)
     except SourceRefused as refused:

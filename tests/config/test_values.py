@@ -183,7 +183,7 @@ def test_the_figures_shown_are_the_defaults(whole: Policy, tmp_path: Path) -> No
     assert least.timeouts == whole.timeouts == FIGURES
     assert least.log == whole.log == Log(None, False)
     assert least.admin == whole.admin == Admin(TcpBind("127.0.0.1", 9400))
-    assert least.geoip == GeoIP(None, None)
+    assert least.geoip == GeoIP()
     assert least.subject == Subject((), (), (), frozenset())
     assert (least.classes, least.routes, least.guarantees, least.listeners) == ((), (), (), ())
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.identity.answers import Answer, Home, Invalid, Kind, Silent, Unavailable
-from proxy.identity.country import Countries
+from proxy.identity.country import Countries, Slot
+from proxy.identity.database import Database
 from proxy.identity.evidence import Evidence
 from proxy.identity.identify import Identity, Sources, open_sources
 from proxy.identity.places import Places
@@ -27,7 +28,7 @@ ZONES = (
     Zone("hk", frozenset({"MO"})),
 )
 ENDS = NOW + 630
-COUNTRY_DATA = Countries(lambda _: None, None, None)
+COUNTRY_DATA = Countries(())
 
 
 @pytest.fixture(scope="module")
@@ -227,10 +228,11 @@ def test_credentials_that_are_not_forwarded(
 
 def test_an_address_is_evidence_while_the_data_is_fresh() -> None:
     stale_at = NOW + 100
-    sources = opened(HERE, countries=Countries(lambda _: None, NOW, 100))
+    sources = opened(HERE, countries=Countries([Slot(Database(lambda _: None, NOW))], max_age=100))
     assert sources.identify(shown(country="DE"), NOW) == Identity("eu", "location", until=stale_at)
     assert sources.identify(shown(country="DE"), stale_at - 1) == Identity("eu", "location", until=stale_at)
-    assert sources.identify(shown(country="DE"), stale_at) == Identity()
+    assert sources.identify(shown(country="DE"), stale_at) == Identity("eu", "location"), "what nothing ends any more"
+    assert sources.identify(shown(), stale_at) == Identity()
 
 
 HOMES = {

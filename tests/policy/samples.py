@@ -49,7 +49,7 @@ def a_policy(zones=(), providers=(), rules=(), **changes):
         "routes": (),
         "guarantees": (),
         "subject": Subject((), (), (), frozenset({"support"})),
-        "geoip": GeoIP(None, None),
+        "geoip": GeoIP(),
         "listeners": (),
         "limits": Limits(32768, 100, 8192, None, 8, 10000),
         "timeouts": Timeouts(10, 60, 75, 3, 30, 60, 30, 30),
