@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from proxy.http1.arrival import Arrival
 from proxy.http1.line import Line
 from proxy.identity.answers import Invalid, Pending, Unavailable
-from proxy.identity.client_address import client_address, is_trusted
+from proxy.identity.client_address import find_client, is_trusted
 from proxy.identity.counts import Trail
 from proxy.identity.evidence import Evidence
 from proxy.identity.identify import Identity, Step
@@ -41,7 +41,15 @@ def judge(
 
     steps: what each source answered is added there.
     """
-    sender = Sender(arrival.peer, arrival.tls, is_trusted(arrival.peer, line.trusted))
+    fields = tuple((name, value) for name, value, _ in head.lines)
+    client = find_client(arrival.peer, fields, line.trusted, line.cdn)
+    sender = Sender(
+        arrival.peer,
+        arrival.tls,
+        is_trusted(arrival.peer, line.trusted),
+        None if line.cdn is None else line.cdn.name,
+        client.by_cdn and client.address is not None,
+    )
     path = canonical_path(head.path)
     if path is None and looks_at_path(line.policy):
         return Judged(sender, Refusal(400, "path-ambiguous"))
@@ -52,9 +60,7 @@ def judge(
         demand = demands.of(head.authority.host)
         if demand is not arrival.demand and demand.met_by(arrival.demand, arrival.client_certificate) == "unmet":
             return Judged(sender, Refusal(421, "host-demands-another-handshake"))
-    fields = tuple((name, value) for name, value, _ in head.lines)
-    client = client_address(arrival.peer, fields, line.trusted)
-    country = line.countries.country(client)
+    country = line.countries.country(client.address)
     facts = Facts(
         time=now,
         country=country,
@@ -63,12 +69,12 @@ def judge(
         method=head.method,
         upgrade=head.upgrade is not None,
         listener=arrival.listener.name,
-        client=client,
+        client=client.address,
         ech=arrival.ech,
     )
     evidence = Evidence(
         fields,
-        client,
+        client.address,
         country,
         host=head.authority.host,
         path=path,

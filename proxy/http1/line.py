@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from proxy.http1.demands import Demands
 from proxy.http1.provider import ProviderConnection
+from proxy.identity.client_address import CdnHeader
 from proxy.identity.country import Countries
 from proxy.identity.identify import Sources
 from proxy.identity.networks import Networks
@@ -16,7 +17,8 @@ from proxy.providers.fleet import Fleet
 class Line:
     """A policy, and what was opened for it. Immutable: a reload makes another and swaps it in whole.
 
-    demands: what TLS listeners demand of their clients, by the listener's name.
+    demands: what TLS listeners demand of their clients, by the listener's name. cdn: the header that a CDN tells its
+    client's address in, None where none is believed.
     """
 
     policy: Policy
@@ -25,3 +27,4 @@ class Line:
     trusted: Networks
     fleet: Fleet[ProviderConnection]
     demands: Mapping[str, Demands] = field(default_factory=dict)
+    cdn: CdnHeader | None = None

@@ -9,14 +9,18 @@
   write is whatever the client sent: a lie can make the address unknown, and cannot choose it.
 - When all hops are trusted, the leftmost is the client; a trusted peer that forwards for nobody is its own.
 - A peer on a Unix socket is on this machine, and is believed as 127.0.0.1 is. It has no address of its own.
+- A CDN's own header (`CdnHeader`) is believed where the walk, or the connection itself, comes to one of the CDN's
+  addresses: it was the CDN that wrote it last. There it decides alone, and has to be one address.
 """
 
 import re
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from proxy.identity.addresses import parse_address, unmapped
 from proxy.identity.networks import Networks
 from proxy.policy.facts import Address
+from proxy.policy.settings import ClientHeader
 
 LONGEST_CHAIN = 32
 """How many trusted hops are walked before the chain counts as unreadable."""
@@ -28,6 +32,7 @@ MOST_PARTS = 256
 """Parameters and elements of Forwarded that are read, strangers' included; more is unreadable."""
 
 _LOOPBACK = IPv4Address("127.0.0.1")
+_NONE = Networks(())
 
 _OWS = b" \t"
 _PORT = re.compile(rb"[0-9]{1,5}")
@@ -48,12 +53,60 @@ def is_trusted(peer: Address | None, trusted: Networks) -> bool:
     return bool(trusted) and (_LOOPBACK if peer is None else peer) in trusted
 
 
-def client_address(peer: Address | None, fields: tuple[tuple[bytes, bytes], ...], trusted: Networks) -> Address | None:
+class CdnHeader:
+    """A header that a CDN sets to its client's address. name: lower-cased. networks: the CDN's."""
+
+    __slots__ = ("name", "networks")
+
+    def __init__(self, stated: ClientHeader) -> None:
+        self.name = stated.name.encode("ascii")
+        self.networks = Networks(stated.networks)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
     """The client's address, IPv4-mapped ones unmapped; None when there is none that can be believed.
 
-    peer: the other end of the connection (or the source that a believed PROXY header names), None on a Unix
-    socket. fields: header fields in order, names lower-cased.
+    by_cdn: whether the CDN's header is the CDN's own word here, readable or not.
     """
+
+    address: Address | None = field(repr=False)
+    by_cdn: bool = False
+
+
+def client_address(peer: Address | None, fields: tuple[tuple[bytes, bytes], ...], trusted: Networks) -> Address | None:
+    """The client's address where no CDN's header is believed."""
+    return find_client(peer, fields, trusted, None).address
+
+
+def find_client(
+    peer: Address | None, fields: tuple[tuple[bytes, bytes], ...], trusted: Networks, cdn: CdnHeader | None
+) -> Client:
+    """The client behind a connection.
+
+    peer: the other end of the connection (or the source that a believed PROXY header names), None on a Unix
+    socket. fields: header fields in order, names lower-cased. cdn: the CDN's header, if one is believed of anybody.
+    """
+    if cdn is None:
+        return Client(_walked(peer, fields, trusted, _NONE))
+    if is_trusted(peer, cdn.networks):
+        return Client(_told(fields, cdn), by_cdn=True)
+    address = _walked(peer, fields, trusted, cdn.networks)
+    if address is not None and address in cdn.networks:
+        return Client(_told(fields, cdn), by_cdn=True)
+    return Client(address)
+
+
+def _told(fields: tuple[tuple[bytes, bytes], ...], cdn: CdnHeader) -> Address | None:
+    values = [value for name, value in fields if name == cdn.name]
+    address = parse_address(values[0]) if len(values) == 1 else None
+    return None if address is None else unmapped(address)
+
+
+def _walked(
+    peer: Address | None, fields: tuple[tuple[bytes, bytes], ...], trusted: Networks, stop: Networks
+) -> Address | None:
+    """Where the walk ends. stop: networks at which it ends although they are trusted."""
     if not is_trusted(peer, trusted):
         return None if peer is None else unmapped(peer)
     listed = [value for name, value in fields if name == b"x-forwarded-for"]
@@ -61,17 +114,17 @@ def client_address(peer: Address | None, fields: tuple[tuple[bytes, bytes], ...]
     if not listed and not forwarded:
         return None if peer is None else unmapped(peer)
     if not forwarded:
-        return _first_untrusted(_listed_hops(listed), trusted)
-    client = _first_untrusted(_forwarded_hops(forwarded), trusted)
-    if listed and client is not None and _first_untrusted(_listed_hops(listed), trusted) != client:
+        return _first_stranger(_listed_hops(listed), trusted, stop)
+    client = _first_stranger(_forwarded_hops(forwarded), trusted, stop)
+    if listed and client is not None and _first_stranger(_listed_hops(listed), trusted, stop) != client:
         return None
     return client
 
 
-def _first_untrusted(hops: list[Address | None], trusted: Networks) -> Address | None:
+def _first_stranger(hops: list[Address | None], trusted: Networks, stop: Networks) -> Address | None:
     """hops: nearest first, None for one that cannot be read."""
     for hop in hops:
-        if hop is None or hop not in trusted:
+        if hop is None or hop not in trusted or hop in stop:
             return hop
     return hops[-1] if hops and len(hops) <= LONGEST_CHAIN else None
 

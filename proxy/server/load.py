@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy.http1.line import Line
+from proxy.identity.client_address import CdnHeader
 from proxy.identity.country import Countries, open_countries
 from proxy.identity.identify import Sources, open_sources
 from proxy.identity.networks import Networks
@@ -76,5 +77,7 @@ def open_line(policy: Policy, resolver: Resolver, old: Line | None = None) -> Op
             expiries.setdefault(shown.name, state.client_expiry)
     policy.decider.epoch(time.time())  # compiled here and not by the first request
     demands = {name: opened.demands_by_name for name, opened in certificates.items()}
-    line = Line(policy, sources, countries, Networks(policy.subject.trusted_proxies), fleet, demands)
+    stated = policy.subject.client_header
+    cdn = None if stated is None else CdnHeader(stated)
+    line = Line(policy, sources, countries, Networks(policy.subject.trusted_proxies), fleet, demands, cdn)
     return Opened(line, certificates, expiries)

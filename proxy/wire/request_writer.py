@@ -58,11 +58,17 @@ _CLOSED = re.compile(rb'[^"]*+(?:"(?:[^"\\]|\\.)*+"[^"]*+)*+', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """The hop that a request came over. peer: its address, None on a Unix socket. trusted: a trusted proxy."""
+    """The hop that a request came over. peer: its address, None on a Unix socket. trusted: a trusted proxy.
+
+    cdn_header: the lower-cased name of the field that holds the client's address when a CDN wrote it; by_cdn: whether
+    a CDN did.
+    """
 
     peer: Address | None
     tls: bool
     trusted: bool
+    cdn_header: bytes | None = None
+    by_cdn: bool = False
 
 
 def end_to_end(
@@ -80,6 +86,10 @@ def end_to_end(
     for name, value, line in head.lines:
         dashed = name.translate(_TWIN)
         if dashed in _REWRITTEN or dashed in withheld:
+            continue
+        if dashed == sender.cdn_header:
+            if name == dashed and sender.by_cdn and name not in head.connection:
+                lines.append(line)
             continue
         if dashed in _VOUCHED or dashed.startswith(_VOUCHED_PREFIX):
             if dashed != name or not sender.trusted or name in _NEVER_PASSED:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.identity import country as country_module
-from proxy.identity.country import Countries, open_countries
+from proxy.identity.country import Countries, Slot, open_countries
+from proxy.identity.database import Database
 from proxy.identity.refused import SourceRefused
 from proxy.policy.countries import COUNTRIES
 from proxy.policy.facts import Address
@@ -19,7 +20,7 @@ from tests.identity.mmdb_files import mmdb
 
 NOW = 1_800_000_000
 DAY = 86400.0
-EMBEDDED = open_countries(GeoIP(None, None), NOW)
+EMBEDDED = open_countries(GeoIP(), NOW)
 
 
 def country(code: str, registered: str | None = None) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def database(tmp_path: Path) -> Callable[..., Countries]:
     def opened(content: bytes, max_age: float | None = None, now: float = NOW, **more: Any) -> Countries:
         path = tmp_path / "country.mmdb"
         path.write_bytes(content)
-        return open_countries(GeoIP(path, max_age), now, **more)
+        return open_countries(GeoIP((path,), max_age), now, **more)
 
     return opened
 
@@ -154,13 +155,13 @@ def _everywhere(_: Address) -> str:
 
 @pytest.mark.parametrize("text", NOWHERE)
 def test_addresses_that_have_no_country(text: str) -> None:
-    assert Countries(_everywhere, None, None).country(ip_address(text)) == "unknown"
+    assert Countries([Slot(Database(_everywhere))]).country(ip_address(text)) == "unknown"
     assert EMBEDDED.country(ip_address(text)) == "unknown"
 
 
 @pytest.mark.parametrize("text", NEIGHBOURS)
 def test_their_neighbours_may_have_one(text: str) -> None:
-    assert Countries(_everywhere, None, None).country(ip_address(text)) == "DE"
+    assert Countries([Slot(Database(_everywhere))]).country(ip_address(text)) == "DE"
 
 
 @given(st.ip_addresses())
@@ -177,7 +178,7 @@ def test_every_answer_is_a_country_or_unknown(address: Address) -> None:
 def test_the_country_is_remembered_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(country_module, "REMEMBERED", 4)
     looked_up: list[Address] = []
-    countries = Countries(lambda address: (looked_up.append(address), "DE")[1], None, None)
+    countries = Countries([Slot(Database(lambda address: (looked_up.append(address), "DE")[1]))])
     first = ip_address("8.8.8.8")
     for _ in range(3):
         assert countries.country(first) == "DE"
@@ -193,9 +194,11 @@ def test_the_country_is_remembered_and_bounded(monkeypatch: pytest.MonkeyPatch) 
 def test_past_max_age_nothing_is_known(database: Callable[..., Countries]) -> None:
     clock = [float(NOW)]
     countries = database(mmdb(RECORDS, NOW - 10), 40 * DAY, clock=lambda: clock[0])
-    assert countries.built == NOW - 10
-    assert countries.age(NOW) == 10
-    assert countries.stale_at == NOW - 10 + 40 * DAY
+    assert [(report.name, report.age) for report in countries.reports()] == [("country.mmdb", 10)]
+    assert countries.holds_until(NOW) == NOW - 10 + 40 * DAY
+    assert countries.holds_until(NOW - 10 + 40 * DAY) is None
+    assert not countries.stale(NOW)
+    assert countries.stale(NOW - 10 + 40 * DAY)
     assert countries.country(ip_address("1.0.0.1")) == "AU"
     clock[0] = NOW - 10 + 40 * DAY - 0.1
     assert countries.country(ip_address("1.0.0.1")) == "AU"
@@ -206,13 +209,14 @@ def test_past_max_age_nothing_is_known(database: Callable[..., Countries]) -> No
 
 def test_without_max_age_a_database_is_for_ever(database: Callable[..., Countries]) -> None:
     countries = database(mmdb(RECORDS, 1))
-    assert countries.stale_at is None
+    assert countries.holds_until(NOW) is None
     assert countries.country(ip_address("1.0.0.1")) == "AU"
 
 
 def test_the_embedded_data_does_not_say_how_old_it_is() -> None:
-    countries = open_countries(GeoIP(None, 40 * DAY), NOW)
-    assert (countries.built, countries.stale_at, countries.age(NOW)) == (None, None, None)
+    countries = open_countries(GeoIP(max_age=40 * DAY), NOW)
+    assert countries.holds_until(NOW) is None
+    assert list(countries.reports()) == []
     assert countries.country(ip_address("8.8.8.8")) == "US"
 
 
@@ -251,7 +255,7 @@ def test_a_changed_byte_is_refused_or_answers_countries(
     path = tmp_path_factory.getbasetemp() / "changed.mmdb"
     path.write_bytes(GOOD[:place] + bytes([byte]) + GOOD[place + 1 :])
     try:
-        countries = open_countries(GeoIP(path, None), NOW)
+        countries = open_countries(GeoIP((path,)), NOW)
     except SourceRefused:
         return
     for text in IN_DATABASE:
@@ -262,13 +266,13 @@ def test_a_changed_byte_is_refused_or_answers_countries(
 def test_a_missing_database_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.mmdb", tmp_path):
         with pytest.raises(SourceRefused, match="cannot be read"):
-            open_countries(GeoIP(path, None), NOW)
+            open_countries(GeoIP((path,)), NOW)
 
 
 def test_a_file_rewritten_in_place_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "country.mmdb"
     path.write_bytes(GOOD)
-    countries = open_countries(GeoIP(path, None), NOW)
+    countries = open_countries(GeoIP((path,)), NOW)
     with path.open("r+b") as file:
         file.truncate(0)
     assert countries.country(ip_address("1.0.0.1")) == "AU"
