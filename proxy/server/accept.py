@@ -1,9 +1,11 @@
 """The accept stage: every client connection comes in here, whatever its listener.
 
-    accept -> cap -> (TLS: ClientHello -> certificate) -> hand over to the data plane
+    accept -> cap -> (PROXY header) -> (TLS: ClientHello -> certificate) -> hand over to the data plane
 
 - Readiness callbacks accept; a connection costs a task only for its hand-over.
 - A listener that is full answers 503 (TLS: closes) without reading.
+- A PROXY header is looked for only where the peer is a trusted proxy. From anybody else the same bytes are what their
+  client says, and no request: where a header is required such a peer is closed, elsewhere served as itself.
 - Out of descriptors, or nearly, accepting pauses: the kernel's queue holds who comes, and what is kept free
   serves the admin endpoints, provider connections and reloads.
 - `prepare` opens what a new policy needs and can fail; `commit` puts it in force and cannot. A bind that stays
@@ -22,6 +24,8 @@ from functools import lru_cache, partial
 from ipaddress import IPv6Address, ip_address
 
 from proxy.http1.arrival import Arrival
+from proxy.identity.addresses import unmapped
+from proxy.identity.client_address import is_trusted
 from proxy.policy.facts import Address
 from proxy.policy.settings import Bind, Listener, TcpBind
 from proxy.server.binding import BACKLOG, BindError, Bound, open_bind
@@ -29,6 +33,7 @@ from proxy.server.door import Door, Live, Opening
 from proxy.server.farewell import OVERLOAD, Farewells
 from proxy.server.greetings import Greetings
 from proxy.wire.hello import Hello
+from proxy.wire.proxy_header import Header
 
 ACCEPTS = 64
 """Connections accepted a wake-up at most, so that one listener's burst does not hold up the others."""
@@ -91,7 +96,7 @@ class AcceptStage:
         self._doors: dict[str, Door] = {}
         self._bound: dict[_Key, tuple[Door, Bound]] = {}
         self._farewells = Farewells(loop)
-        self._greetings = Greetings(loop, self._farewells, self._heard)
+        self._greetings = Greetings(loop, self._farewells, self._heard, self._told)
         self._handing: set[asyncio.Task[None]] = set()
         self._handshakes: set[asyncio.Task[None]] = set()
         self._paused: TimerHandle | None = None
@@ -229,11 +234,42 @@ class AcceptStage:
             return
         # A Unix peer's is text, mostly empty. TCP_NODELAY is the loop's doing.
         peer = _peer(address[0]) if isinstance(address, tuple) else None
+        deadline = self._loop.time() + opening.head
+        due = opening.listener.proxy_protocol
+        if due == "none":
+            self._greet(door, sock, peer, deadline)
+        elif is_trusted(peer, opening.trusted):
+            self._greetings.await_header(door, sock, peer, deadline)
+        elif due == "optional":
+            self._greet(door, sock, peer, deadline)
+        else:
+            door.counts.proxy_untrusted += 1
+            sock.close()
+
+    def _told(
+        self, door: Door, sock: socket.socket, peer: Address | None, header: Header | None, deadline: float
+    ) -> None:
+        """A trusted proxy has spoken. What a reload changed meanwhile counts."""
+        due = door.opening.listener.proxy_protocol
+        if header is None and due != "required":
+            self._greet(door, sock, peer, deadline)
+        elif due == "none" or not is_trusted(peer, door.opening.trusted):
+            door.counts.proxy_untrusted += 1
+            sock.close()
+        elif header is None:
+            door.counts.proxy_missing += 1
+            sock.close()
+        else:
+            client = peer if header.source is None else unmapped(header.source[0])
+            self._greet(door, sock, client, deadline)
+
+    def _greet(self, door: Door, sock: socket.socket, peer: Address | None, deadline: float) -> None:
+        opening = door.opening
         if opening.certificates is None:
             arrival = Arrival(opening.listener, peer, tls=False, sni=None, certificate=None, ech=False)
             self._hand_over(door, sock, arrival, None, 0)
         else:
-            self._greetings.await_hello(door, sock, peer, self._loop.time() + opening.head)
+            self._greetings.await_hello(door, sock, peer, deadline)
 
     def _heard(self, door: Door, sock: socket.socket, peer: Address | None, hello: Hello, deadline: float) -> None:
         opening = door.opening

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from proxy.identity.networks import Networks
 from proxy.policy.settings import Listener
 from proxy.server.certificates import Certificates
+
+_NOBODY = Networks(())
 
 
 class Live(Protocol):
@@ -17,14 +20,18 @@ class Live(Protocol):
 class Counts:
     """Connections that never reached the data plane, by why. Only ever rise.
 
-    turned_away: the listener had as many as it may. crowded_out: too many had sent no ClientHello yet.
-    too_slow: no whole ClientHello by the deadline. not_tls: something else than a ClientHello.
-    handshake: the handshake failed or was not finished by the deadline.
+    turned_away: the listener had as many as it may. crowded_out: too many had sent no PROXY header or ClientHello
+    yet. too_slow: not the whole of it by the deadline. proxy_untrusted: a PROXY header is required, and the peer is
+    no trusted proxy. proxy_missing: it is, and sent none. proxy_malformed: one that cannot be believed. not_tls:
+    something else than a ClientHello. handshake: the handshake failed or was not finished by the deadline.
     """
 
     turned_away: int = 0
     crowded_out: int = 0
     too_slow: int = 0
+    proxy_untrusted: int = 0
+    proxy_missing: int = 0
+    proxy_malformed: int = 0
     not_tls: int = 0
     handshake: int = 0
 
@@ -33,13 +40,15 @@ class Counts:
 class Opening:
     """What one load of the policy gives a door.
 
-    certificates: None for plaintext. head: seconds for hello and handshake. most: how many connections at once.
+    certificates: None for plaintext. head: seconds for a PROXY header, for hello and handshake. most: how many
+    connections at once. trusted: whose PROXY headers are believed.
     """
 
     listener: Listener
     certificates: Certificates | None
     head: float
     most: int
+    trusted: Networks = _NOBODY
 
 
 class Door:

@@ -1,7 +1,8 @@
-"""Connections whose ClientHello is awaited.
+"""Connections whose PROXY header or ClientHello is awaited.
 
 The hello decides which certificate serves, so it is looked at before the handshake begins, and left where it is
-(MSG_PEEK) for whoever makes the handshake. Rules:
+(MSG_PEEK) for whoever makes the handshake. A header is looked at in the same way, and exactly its bytes are taken
+once it is whole: what follows belongs to whoever comes next. Rules:
 - A readiness callback that leaves its bytes in the socket would be called again at once, for ever. So the socket
   says how much it waits for (SO_RCVLOWAT), and gets its 1 back before it is handed on. Where that is not heeded
   (Unix sockets), the callback rests a while between looks.
@@ -17,7 +18,10 @@ from collections.abc import Callable
 from proxy.policy.facts import Address
 from proxy.server.door import Door
 from proxy.server.farewell import DECODE_ERROR, Farewells
-from proxy.wire.hello import LIMIT, Hello, Incomplete, NotHello, read_hello
+from proxy.wire import hello as hellos
+from proxy.wire import proxy_header as headers
+from proxy.wire.hello import Hello, read_hello
+from proxy.wire.proxy_header import Header, read_proxy_header
 
 MOST = 1024
 """How many connections may be in this state, over all listeners."""
@@ -33,9 +37,10 @@ _TLS_HANDSHAKE = 22
 
 
 class _Greeting:
-    __slots__ = ("deadline", "door", "needed", "peer", "rest", "resting", "sock", "watched")
+    __slots__ = ("deadline", "door", "header", "needed", "peer", "rest", "resting", "sock", "watched")
 
-    def __init__(self, door: Door, sock: socket.socket, peer: Address | None, deadline: float) -> None:
+    def __init__(self, door: Door, sock: socket.socket, peer: Address | None, deadline: float, header: bool) -> None:
+        self.header = header
         self.door = door
         self.sock = sock
         self.peer = peer
@@ -47,17 +52,23 @@ class _Greeting:
 
 
 class Greetings:
-    """Waits for hellos; `heard(door, sock, peer, hello, deadline)` is called with each, the socket as accepted."""
+    """Waits for what comes first on a connection, and calls with it.
+
+    `heard(door, sock, peer, hello, deadline)`: the socket as it was given. `told(door, sock, peer, header, deadline)`:
+    the socket without the header's bytes; header None where none came, but something else.
+    """
 
     def __init__(
         self,
         loop: AbstractEventLoop,
         farewells: Farewells,
         heard: Callable[[Door, socket.socket, Address | None, Hello, float], None],
+        told: Callable[[Door, socket.socket, Address | None, Header | None, float], None],
     ) -> None:
         self._loop = loop
         self._farewells = farewells
         self._heard = heard
+        self._told = told
         self._waiting: dict[_Greeting, None] = {}
         self._sweeping: TimerHandle | None = None
 
@@ -66,13 +77,19 @@ class Greetings:
 
     def await_hello(self, door: Door, sock: socket.socket, peer: Address | None, deadline: float) -> None:
         """Take over a non-blocking socket until its hello is there, or the loop's clock passes `deadline`."""
+        self._await(_Greeting(door, sock, peer, deadline, header=False))
+
+    def await_header(self, door: Door, sock: socket.socket, peer: Address | None, deadline: float) -> None:
+        """As `await_hello`, until a PROXY header is there, or whatever cannot become one."""
+        self._await(_Greeting(door, sock, peer, deadline, header=True))
+
+    def _await(self, greeting: _Greeting) -> None:
         if len(self._waiting) >= MOST:
             oldest = next(iter(self._waiting))
             oldest.door.counts.crowded_out += 1
             self._drop(oldest)
-        greeting = _Greeting(door, sock, peer, deadline)
         self._waiting[greeting] = None
-        door.pending += 1
+        greeting.door.pending += 1
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(SWEEP, self._sweep)
         self._look(greeting)
@@ -88,7 +105,7 @@ class Greetings:
     def _look(self, greeting: _Greeting) -> None:
         greeting.resting = None
         try:
-            data = greeting.sock.recv(LIMIT, socket.MSG_PEEK)
+            data = greeting.sock.recv(headers.LIMIT if greeting.header else hellos.LIMIT, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
             self._watch(greeting)
             return
@@ -98,16 +115,37 @@ class Greetings:
         if not data:
             self._drop(greeting)
             return
+        if greeting.header:
+            self._look_for_header(greeting, data)
+        else:
+            self._look_for_hello(greeting, data)
+
+    def _look_for_hello(self, greeting: _Greeting, data: bytes) -> None:
         found = read_hello(data)
-        if isinstance(found, Incomplete):
+        if isinstance(found, hellos.Incomplete):
             self._wait_for_more(greeting, len(data), found.needed)
-        elif isinstance(found, NotHello):
+        elif isinstance(found, hellos.NotHello):
             self._refuse(greeting, data)
         else:
-            if greeting.needed > 1:
-                greeting.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-            self._forget(greeting)
+            self._pass_on(greeting)
             self._heard(greeting.door, greeting.sock, greeting.peer, found, greeting.deadline)
+
+    def _look_for_header(self, greeting: _Greeting, data: bytes) -> None:
+        found = read_proxy_header(data)
+        if isinstance(found, headers.Incomplete):
+            self._wait_for_more(greeting, len(data), found.needed)
+        elif isinstance(found, headers.Malformed) or (isinstance(found, Header) and not _take(greeting.sock, found)):
+            greeting.door.counts.proxy_malformed += 1
+            self._drop(greeting)
+        else:
+            self._pass_on(greeting)
+            header = found if isinstance(found, Header) else None
+            self._told(greeting.door, greeting.sock, greeting.peer, header, greeting.deadline)
+
+    def _pass_on(self, greeting: _Greeting) -> None:
+        if greeting.needed > 1:
+            greeting.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        self._forget(greeting)
 
     def _wait_for_more(self, greeting: _Greeting, have: int, needed: int) -> None:
         if greeting.needed > have:
@@ -160,6 +198,14 @@ class Greetings:
             greeting.door.counts.too_slow += 1
             self._drop(greeting)
         self._sweeping = self._loop.call_later(SWEEP, self._sweep) if self._waiting else None
+
+
+def _take(sock: socket.socket, header: Header) -> bool:
+    """Take the header's bytes, which were seen to be there, and none behind them."""
+    try:
+        return len(sock.recv(header.length)) == header.length
+    except OSError:
+        return False
 
 
 def _ended(sock: socket.socket) -> bool:

@@ -43,6 +43,7 @@ from proxy.server.binding import BindError, bind_text
 from proxy.server.door import Opening
 from proxy.server.journal import JOURNAL, open_journal, unforeseen
 from proxy.server.load import LoadRefused, Opened, open_line
+from proxy.server.renewal import CountryRenewal
 from proxy.server.reread import reread
 from proxy.server.sources import source_report
 from proxy.telemetry.access_log import AccessLog
@@ -102,6 +103,7 @@ class _Service:
         self._stage: AcceptStage
         self._log: AccessLog
         self._admin: AdminServer
+        self._renewal: CountryRenewal
         self._policy: Policy
         self._dropped = 0
         self._started = False
@@ -156,6 +158,7 @@ class _Service:
         self._metrics.sources(lambda: source_report(self._plane.line))
         self._metrics.refused(lambda: refusals(self._stage.doors()))
         self._put_in_force(opened, prepared)
+        self._renewal = CountryRenewal(lambda: self._plane.line.countries)
         _tell(loaded.findings)
         self._introduce()
         # Once: what later policies bring stays in the collector's sight, for they go again. Thawing and freezing anew
@@ -164,6 +167,7 @@ class _Service:
         gc.freeze()
         gc.set_threshold(YOUNG, 20, 20)
         self._started = True
+        self._renewal.begin()
         if self._reload_wanted:
             self._want_reload()
 
@@ -179,10 +183,8 @@ class _Service:
         """What cannot fail: from here on the policy of this line decides."""
         policy = opened.line.policy
         self._policy = policy
-        openings = [
-            Opening(each, opened.certificates.get(each.name), policy.timeouts.head, policy.limits.connections)
-            for each in policy.listeners
-        ]
+        head, most, trusted = policy.timeouts.head, policy.limits.connections, opened.line.trusted
+        openings = [Opening(each, opened.certificates.get(each.name), head, most, trusted) for each in policy.listeners]
         self._stage.commit(prepared, openings)
         self._metrics.policy(policy.digest, [rule.name for rule in policy.rules])
         self._metrics.certificates(opened.expiries)
@@ -341,6 +343,7 @@ class _Service:
             JOURNAL.warning("ended with %d connections open", self._plane.open_connections)
             await self._plane.drain(0.0)
         self._stage.close()
+        await self._renewal.end()
         await self._admin.close()
         await self._resolver.close()
         self._log.close()
