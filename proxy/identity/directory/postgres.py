@@ -8,7 +8,7 @@ than one row is a mistake, for nobody could say which of two homes is right.
 import asyncio
 import re
 import ssl
-from datetime import UTC, datetime
+from datetime import datetime
 from math import isfinite
 from typing import Any, Final
 
@@ -27,6 +27,17 @@ SELECT
 
 _IDLE: Final = 300.0
 """Seconds after which a connection that nobody needs is closed."""
+
+
+# What a connection that is gone makes of a query.
+_LOST = (
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    ConnectionResetError,
+)
 
 
 class _Connection(asyncpg.Connection):
@@ -52,18 +63,15 @@ class PostgresReader:
     async def find(self, key: str, now: float) -> Entry | None:
         if self._closed:
             raise ReaderFailed("closed")
-        try:
-            pool = await self._opened()
-            async with pool.acquire() as connection:
-                rows = await connection.fetch(self._query, key, *((now,) if self._wants_time else ()))
-        except (
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,
-            OSError,
-            ValueError,
-        ) as error:
-            raise ReaderFailed(_fault(error)) from None
+        for left in range(self._store.connections, -1, -1):
+            try:
+                rows = await self._asked(key, now)
+                break
+            except _LOST as error:
+                if not left:
+                    raise ReaderFailed(_fault(error)) from None  # else: one that was closed while idle is no failure
+            except (asyncpg.PostgresError, OSError, ValueError) as error:
+                raise ReaderFailed(_fault(error)) from None
         if not rows:
             return None
         if len(rows) > 1 or "home" not in rows[0]:
@@ -79,7 +87,16 @@ class PostgresReader:
         if pool is not None:
             pool.terminate()
 
-    async def _opened(self) -> asyncpg.Pool[Any]:
+    async def _asked(self, key: str, now: float) -> "list[asyncpg.Record]":
+        pool = await self._opened()
+        async with pool.acquire() as connection:
+            try:
+                return await connection.fetch(self._query, key, *((now,) if self._wants_time else ()))
+            except _LOST:
+                connection.terminate()  # not every kind of these makes the pool do so
+                raise
+
+    async def _opened(self) -> "asyncpg.Pool[Any]":
         if self._pool is None:
             store = self._store
             self._pool = asyncpg.create_pool(
@@ -108,9 +125,11 @@ def _moment(value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, datetime):
+        if value == datetime.max:  # as asyncpg gives `infinity`, whichever type it has
+            return None
         if value.tzinfo is None:
             raise ReaderFailed("query")
-        return None if value.astimezone(UTC).year >= 9999 else value.timestamp()
+        return value.timestamp()
     try:
         moment = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -126,7 +145,7 @@ def _fault(error: Exception) -> Fault:
             return "timeout"
         case asyncpg.TooManyConnectionsError() | asyncpg.CannotConnectNowError():
             return "busy"
-        case asyncpg.PostgresConnectionError() | ConnectionError():
+        case asyncpg.PostgresConnectionError() | asyncpg.InterfaceError() | ConnectionError():
             return "refused" if isinstance(error, ConnectionRefusedError) else "unreachable"
         case asyncpg.SyntaxOrAccessError() | asyncpg.DataError() | asyncpg.InvalidTransactionStateError():
             return "query"

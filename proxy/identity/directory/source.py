@@ -205,6 +205,9 @@ class DirectorySource:
             outcome()
 
     def _found(self, key: str, flight: _Flight, entry: Entry | None) -> None:
+        if entry is not None and entry.until is not None and entry.until <= flight.asked_wall:
+            self._failing(key, "protocol")  # it says itself that it no longer held when it was asked for
+            return
         self._table.put(key, key, entry, flight.asked, flight.asked_wall)
         self._failed.drop(key)
         self._failures = 0

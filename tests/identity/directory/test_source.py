@@ -90,6 +90,12 @@ async def test_an_instant_counts_in_an_outage_too() -> None:
     assert isinstance(await scene.settled(), Unavailable)
 
 
+async def test_an_entry_that_says_it_is_over_is_none() -> None:
+    scene = asked({"acct": Entry("eu", NOW)})
+    assert await scene.settled() == Unavailable("directory", "lookup")
+    assert scene.reader.asked == ["acct"], "and is not asked for again and again"
+
+
 async def test_a_first_home_that_is_dated_ahead_is_not_late() -> None:
     scene = asked({"acct": Entry(None, NOW + 10)})
     assert await scene.settled() == Silent(until=NOW + 10, account=True)
