@@ -35,6 +35,7 @@ SETTINGS = {
     "CT_KEY": "a-key",
     "EDGE_CERTIFICATE": "edge.pem",
     "EDGE_KEY": "edge.key",
+    "HOME_KEY": "0123456789abcdefghijklmnopqrstuv",
     **dict.fromkeys(("EU_LUMEN_KEY", "US_LUMEN_KEY", "EU_OWN_KEY", "US_OWN_KEY", "CN_YANGTZE_KEY"), "a-key"),
 }
 """The environment that the examples ask for."""
