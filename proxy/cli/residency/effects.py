@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,13 +69,12 @@ def objections(effect: Effect, max_moves: int | None, only: Allowed, given: str 
     if max_moves is not None and effect.moved > max_moves:
         found.append(f"{effect.moved:,} would move, and --max-moves allows {max_moves:,}")
     if only:
-        stray = [move for move in _all_moves(effect) if (move.was, move.becomes) not in only]
-        found += [f"{move.subjects:,} would move {_pair(move)}, which --only does not name" for move in stray]
+        stray: Counter[str] = Counter()
+        for move in (*effect.moves, *effect.ahead):
+            if move.was is not None and (move.was, move.becomes) not in only:
+                stray[_pair(move)] += move.subjects
+        found += [f"{count:,} would move {pair}, which --only does not name" for pair, count in stray.items()]
     return found
-
-
-def _all_moves(effect: Effect) -> Sequence[Move]:
-    return (*effect.moves, *(move for move in effect.ahead if move.was is not None))
 
 
 def _pair(move: Move) -> str:

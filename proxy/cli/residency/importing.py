@@ -40,7 +40,7 @@ def take_in(file: str, staged: Staged, homes: Homes, steps: Steps, *, hold: bool
     Raises RowsRefused with every mistake, StoreRefused, and click.UsageError for a file that cannot be read.
     """
     mistakes = Mistakes()
-    rows = Rows(homes, staged.number, staged.add, mistakes)
+    rows = Rows(homes, staged, mistakes)
     with _opened(file) as (stream, size):
         digest = read_rows(stream, rows, mistakes, steps.step("reading", size))
     steps.step("sorting")

@@ -111,21 +111,22 @@ def _read_csv(lines: Iterator[str], rows: Rows, mistakes: Mistakes) -> None:
                 elif len(record) != wide:
                     mistakes.add(
                         line,
-                        f"{len(record)} fields where the header names {wide}",
+                        f"{len(record)} field{'' if len(record) == 1 else 's'} where the header names {wide}",
                         "quote fields that hold commas, and write a comma for each that is empty",
                     )
                 else:
                     named = dict(zip(columns, record, strict=True))
                     rows.take(line, named["subject"], named["home"], named.get("from"), named.get("reason"))
             return
-        except csv.Error:
+        except csv.Error as error:
             line, last = last + 1, reader.line_num
-            if last > line:
-                mistakes.add(
-                    line, "a quote is opened and not closed", "what follows was not read; double a quote inside"
-                )
+            if last > line or "unexpected end" in str(error):
+                mistakes.add(line, "a quote is opened and not closed", "nothing was read from there on; close it")
                 return
-            mistakes.add(line, "a quote in the wrong place", "quote the whole field, and double a quote inside")
+            if "limit" in str(error):
+                mistakes.add(line, "a field is too long", "no subject, home or reason is")
+            else:
+                mistakes.add(line, "a quote in the wrong place", "quote the whole field, and double a quote inside")
 
 
 def _header(line: int, record: list[str], mistakes: Mistakes) -> list[str]:

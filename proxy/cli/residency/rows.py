@@ -4,14 +4,13 @@ A mistake names the line and what to do. It never shows what stands there: colum
 is the subject.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import merge
 
 from proxy.config.note import VALUE, Wrong, did_you_mean
 from proxy.config.scalars import read_instant
 from proxy.identity.directory.store import LONGEST_SUBJECT
-from proxy.identity.directory.store_changes import Row
+from proxy.identity.directory.store_changes import PlainRow, Row, Staged
 from proxy.identity.directory.store_sql import UNDATED
 from proxy.identity.places import Places
 
@@ -85,22 +84,21 @@ class Homes:
 
 
 class Rows:
-    """Takes rows, notes mistakes, and gives on what is right. number: of a home; give: gets rows, many at once."""
+    """Takes rows, notes mistakes, and stages what is right, many at once."""
 
     def __init__(
         self,
         homes: Homes,
-        number: Callable[[str | None], int],
-        give: Callable[[list[Row]], None],
+        staged: Staged,
         mistakes: Mistakes,
     ) -> None:
         self._homes = homes
-        self._number = number
-        self._give = give
+        self._staged = staged
         self._mistakes = mistakes
         self._numbers: dict[str, int] = {}
         self._dates: dict[str, int] = {}
         self._rows: list[Row] = []
+        self._plain: list[PlainRow] = []
 
     def take(self, line: int, subject: str, home: str, date: str | None = None, reason: str | None = None) -> None:
         """One row; an empty date or reason is none."""
@@ -110,29 +108,39 @@ class Rows:
             number = self._read_home(line, home)
         if not subject or not subject.isprintable() or subject[0] == " " or subject[-1] == " " or len(subject) > 128:
             self._check_subject(line, subject)
+        if date or reason:
+            self._take_whole(line, subject, number, date, reason, before)
+        elif self._mistakes.count == before:
+            self._plain.append((line, subject, number))
+            if len(self._plain) >= _PIECE:
+                self.flush()
+
+    def flush(self) -> None:
+        """Stage what is left."""
+        self._staged.add_plain(self._plain)
+        self._staged.add(self._rows)
+        self._plain, self._rows = [], []
+
+    def _take_whole(
+        self, line: int, subject: str, number: int, date: str | None, reason: str | None, before: int
+    ) -> None:
         effective = UNDATED
         if date:
             known = self._dates.get(date)
             effective = self._read_date(line, date) if known is None else known
         if reason:
             self._check_reason(line, reason)
-        if self._mistakes.count != before:
-            return
-        self._rows.append((line, subject, number, effective, reason or None))
-        if len(self._rows) >= _PIECE:
-            self.flush()
-
-    def flush(self) -> None:
-        """Give on what is left."""
-        self._give(self._rows)
-        self._rows = []
+        if self._mistakes.count == before:
+            self._rows.append((line, subject, number, effective, reason or None))
+            if len(self._rows) >= _PIECE:
+                self.flush()
 
     def _read_home(self, line: int, text: str) -> int:
         if not text:
             self._mistakes.add(line, "`home` is empty", f"write {NONE} where a subject has no home")
             return 0
         try:
-            number = self._numbers[text] = self._number(self._homes.read(text))  # as many as there are spellings
+            number = self._numbers[text] = self._staged.number(self._homes.read(text))  # as many as there are spellings
         except Wrong as wrong:
             self._mistakes.add(line, wrong.what.replace(VALUE, "`home`"), wrong.hint or "")
             return 0
@@ -191,7 +199,9 @@ def read_date(text: str) -> int:
 def read_reason(text: str) -> str:
     """Why somebody moves. Raises Wrong."""
     if not text.isprintable():
-        raise Wrong(f"{VALUE} has a character that is not printable, or not UTF-8", "write one line of UTF-8 text")
+        raise Wrong(
+            f"{VALUE} has a character that is not printable, or not UTF-8", "write UTF-8 text that fits on one line"
+        )
     if len(text) > LONGEST_REASON:
         raise Wrong(f"{VALUE} is too long", f"keep it to {LONGEST_REASON} characters")
     return text

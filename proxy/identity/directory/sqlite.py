@@ -1,8 +1,8 @@
 """Looks subjects up in the directory's own file, beside the event loop.
 
 One thread with one read-only connection serves all look-ups of a worker: it takes all that wait at once and hands the
-answers back in one call, so a burst costs two switches and not two for each. Each look-up is a transaction of its own
-and sees the last change that was committed, also while an import writes.
+answers back in one call, so a burst costs two switches and one transaction, not one for each. All see the last change
+that was committed when they were taken, also while an import writes.
 
 The file is opened when first asked, anew after any failure, and anew when another file is found in its place. Opening
 proves that the write-ahead log beside it is its own (see store.py); until then, look-ups fail.
@@ -75,12 +75,15 @@ class SqliteReader:
         while not closing:
             taken = _all_of(self._asked)
             closing = taken[-1] is None
-            answers = [(one[2], self._file.find(one[0], one[1])) for one in taken if one is not None]
+            answers = self._file.find_all([one for one in taken if one is not None])
             try:
                 loop.call_soon_threadsafe(_answer, answers)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 break
         self._file.close()
+
+
+_FAILURES = (OSError, StoreRefused, sqlite3.Error, ValueError, OverflowError)
 
 
 class _File:
@@ -93,10 +96,25 @@ class _File:
         self._store: Store | None = None
         self._identity: tuple[int, int] | None = None
 
-    def find(self, key: str, now: float) -> Found:
+    def find_all(self, asked: list[_Asked]) -> "list[tuple[asyncio.Future[Entry | None], Found]]":
+        """What is known of each, all from one snapshot, which is no older than the questions."""
+        connection: sqlite3.Connection | None = None
+        try:
+            if len(asked) > 1:  # taking and leaving the locks costs as much as a look-up
+                connection = self._opened().connection
+                connection.execute("BEGIN")
+            answers = [(waiting, self._find(key, now)) for key, now, waiting in asked]
+            if connection is not None and connection.in_transaction:
+                connection.execute("COMMIT")
+        except _FAILURES:
+            self.close()
+            answers = [(waiting, "store") for _, _, waiting in asked]
+        return answers
+
+    def _find(self, key: str, now: float) -> Found:
         try:
             found = standing(self._opened().connection, key, instant(now))
-        except (OSError, StoreRefused, sqlite3.Error, ValueError, OverflowError):
+        except _FAILURES:
             self.close()
             return "store"
         if found is None:

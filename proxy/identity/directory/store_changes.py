@@ -29,6 +29,9 @@ from proxy.identity.directory.store_sql import NOWHERE
 Row = tuple[int, str, int, int, str | None]
 """line, subject, home's number, instant or UNDATED, reason."""
 
+PlainRow = tuple[int, str, int]
+"""line, subject, home's number."""
+
 _MEMORY = 64 << 10
 """KiB of pages that are kept of the file, of temporary tables, and in sorting, each."""
 
@@ -82,6 +85,8 @@ class Staged:
         self._rows = 0
         self._dated = False
         self._taking_back: int | None = None
+        self._changes = 0
+        self._writing = sql.WRITE_CHANGING
         self._now = 0
         with refusing(store.path):
             connection.execute("PRAGMA temp_store = FILE")
@@ -123,6 +128,16 @@ class Staged:
             if not self._connection.in_transaction:
                 self._connection.execute("BEGIN")  # touches only temporary tables: takes no lock of the file
             cursor = self._connection.executemany("INSERT INTO temp.incoming VALUES (?, ?, ?, ?, ?)", rows)
+        self._rows += cursor.rowcount
+
+    def add_plain(self, rows: Iterable[PlainRow]) -> None:
+        """As add, for rows without instant and reason: a third quicker."""
+        with refusing(self._store.path):
+            if not self._connection.in_transaction:
+                self._connection.execute("BEGIN")
+            cursor = self._connection.executemany(
+                "INSERT INTO temp.incoming (line, subject, home) VALUES (?, ?, ?)", rows
+            )
         self._rows += cursor.rowcount
 
     def sort(self, bound: int) -> tuple[int, list[tuple[int, int]]]:
@@ -170,14 +185,13 @@ class Staged:
             )
             self._rows, subjects = found.fetchone()
             connection.execute(sql.CHANGE_BACK, {"batch": batch})
-            return self._effect(subjects, None)
+            return self._effect(subjects)
 
     def write(self, kind: Act, *, reason: str | None = None, digest: str | None = None) -> int | None:
         """Append what `compare` with hold, or `take_back`, found, and end. The batch's number; None for no change."""
         connection = self._connection
         with refusing(self._store.path):
-            changes = connection.execute("SELECT count(*) FROM temp.changing").fetchone()[0]
-            if not changes:
+            if not self._changes:
                 connection.execute("ROLLBACK")
                 return None
             stored = {number for (number,) in connection.execute("SELECT id FROM main.homes")}
@@ -186,13 +200,9 @@ class Staged:
             batch: int = connection.execute(
                 "INSERT INTO main.batches (recorded, kind, reason, digest, undoes, changes) VALUES (?, ?, ?, ?, ?, ?) "
                 "RETURNING id",
-                (self._now, kind, reason, digest, self._taking_back, changes),
+                (self._now, kind, reason, digest, self._taking_back, self._changes),
             ).fetchone()[0]
-            connection.execute(
-                "INSERT INTO main.changes SELECT subject, effective, ?, home, reason FROM temp.changing "
-                "ORDER BY subject, effective",
-                (batch,),
-            )
+            connection.execute(self._writing, {"batch": batch, "now": self._now})
             touch(connection)
             connection.execute("COMMIT")
             # Readers that came before the end hold some of the log; what is left is folded in by the next writer.
@@ -239,32 +249,37 @@ class Staged:
 
     def _effect_of_rows(self) -> Effect:
         connection = self._connection
-        parameters = {"now": self._now}
         tally = _Tally()
+        connection.create_function("tally", 2, tally.now)
         if self._dated:
             connection.execute(sql.CHANGE_DATED)
-        connection.create_function("tally", 2, tally.now)
-        was = (sql.BOTH if self._dated else sql.STORED).format(until=":now")
-        connection.execute(sql.CHANGE_UNDATED.format(was=was), parameters)
-        query = "SELECT count(*) FROM temp.sorted"
-        if self._dated:
+            connection.execute(sql.CHANGE_UNDATED.format(was=sql.BOTH.format(until=":now")), {"now": self._now})
             query = "SELECT count(*) FROM (SELECT DISTINCT subject FROM temp.sorted)"
-        subjects: int = connection.execute(query).fetchone()[0]
-        return self._effect(subjects, None if self._dated else tally)
+            return self._effect(connection.execute(query).fetchone()[0])
+        if connection.execute("SELECT 1 FROM main.changes LIMIT 1").fetchone() is None:
+            # The first import is the largest one, and all of it is new: written without a copy of what changes.
+            connection.execute(sql.TALLY_FIRST).fetchone()
+            self._writing = sql.WRITE_FIRST
+        else:
+            connection.execute(sql.CHANGE_UNDATED_ONLY, {"now": self._now})
+        changes = sum(count for (was, becomes), count in tally.seen.items() if was != becomes)
+        return self._told(tally, sum(tally.seen.values()), changes, changes)
 
-    def _effect(self, subjects: int, tally: "_Tally | None") -> Effect:
-        """tally: of all subjects, where it is known already."""
+    def _effect(self, subjects: int) -> Effect:
+        """The effect of what stands in `changing`. subjects: how many there were, changed or not."""
         connection = self._connection
-        parameters = {"now": self._now}
-        if tally is None:
-            tally = _Tally()
-            connection.create_function("tally", 2, tally.now)
-            connection.create_function("tally_ahead", 3, tally.ahead)
-            connection.execute(sql.TALLY_NOW, parameters).fetchone()
-            connection.execute(sql.TALLY_AHEAD, parameters).fetchone()
+        tally = _Tally()
+        connection.create_function("tally", 2, tally.now)
+        connection.create_function("tally_ahead", 3, tally.ahead)
+        connection.execute(sql.TALLY_NOW, {"now": self._now}).fetchone()
+        connection.execute(sql.TALLY_AHEAD, {"now": self._now}).fetchone()
         changes, changed = connection.execute(
             "SELECT count(*), (SELECT count(*) FROM (SELECT DISTINCT subject FROM temp.changing)) FROM temp.changing"
         ).fetchone()
+        return self._told(tally, subjects, changes, changed)
+
+    def _told(self, tally: "_Tally", subjects: int, changes: int, changed: int) -> Effect:
+        self._changes = changes
         moves = self._moves(tally.seen, {})
         return Effect(
             rows=self._rows,
@@ -274,7 +289,7 @@ class Staged:
             ahead=self._moves(tally.dated, tally.first),
             changes=changes,
             unchanged=subjects - changed,
-            latest=connection.execute("SELECT coalesce(max(id), 0) FROM main.batches").fetchone()[0],
+            latest=self._connection.execute("SELECT coalesce(max(id), 0) FROM main.batches").fetchone()[0],
         )
 
     def _moves(self, counts: dict[tuple[int, int], int], first: dict[tuple[int, int], int]) -> tuple[Move, ...]:

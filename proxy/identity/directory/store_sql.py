@@ -8,7 +8,9 @@ NOWHERE = 0
 """The number of no home."""
 
 TABLES = """
-CREATE TEMP TABLE incoming (line INTEGER PRIMARY KEY, subject TEXT, home INTEGER, effective INTEGER, reason TEXT);
+CREATE TEMP TABLE incoming (
+    line INTEGER PRIMARY KEY, subject TEXT, home INTEGER, effective INTEGER DEFAULT -1, reason TEXT
+);
 CREATE TEMP TABLE sorted (
     subject TEXT NOT NULL, effective INTEGER NOT NULL, home INTEGER NOT NULL, reason TEXT, line INTEGER NOT NULL,
     PRIMARY KEY (subject, effective)
@@ -41,6 +43,7 @@ CHANGE_UNDATED = """
 INSERT INTO temp.changing SELECT subject, :now, home, reason FROM (
     SELECT r.subject, r.home, r.reason, {was} AS was FROM temp.sorted r WHERE r.effective < 0 LIMIT -1
 ) WHERE tally(was, home)"""
+CHANGE_UNDATED_ONLY = CHANGE_UNDATED.format(was=STORED.format(until=":now"))
 CHANGE_DATED = """
 INSERT INTO temp.changing SELECT r.subject, r.effective, r.home, r.reason FROM temp.sorted r
 WHERE r.effective >= 0 AND r.home IS NOT (
@@ -68,6 +71,13 @@ SELECT count(*) FROM (
     SELECT {BOTH.format(until="r.effective - 1")} AS was, r.home AS becomes, r.effective AS effective
     FROM temp.changing r WHERE r.effective > :now LIMIT -1
 ) WHERE tally_ahead(was, becomes, effective)"""
+TALLY_FIRST = f"SELECT count(*) FROM temp.sorted WHERE tally({NOWHERE}, home)"
+WRITE_CHANGING = """
+INSERT INTO main.changes SELECT subject, effective, :batch, home, reason FROM temp.changing
+ORDER BY subject, effective"""
+WRITE_FIRST = f"""
+INSERT INTO main.changes SELECT subject, :now, :batch, home, reason FROM temp.sorted
+WHERE home <> {NOWHERE} ORDER BY subject"""
 _CLASHES = """
 SELECT i.line, s.line FROM temp.incoming i JOIN temp.sorted s ON s.subject = i.subject AND s.effective = i.effective
 WHERE i.line <> s.line AND i.home <> s.home ORDER BY i.line"""
