@@ -5,10 +5,12 @@ import contextlib
 import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
+from ipaddress import ip_network
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from proxy.http1.arrival import Arrival
+from proxy.identity.networks import Networks
 from proxy.policy.settings import Bind, Certificate, Listener, TcpBind
 from proxy.server.accept import AcceptStage
 from proxy.server.certificates import open_certificates
@@ -41,8 +43,16 @@ class Echo(asyncio.Protocol):
         self._live.count -= 1
 
 
-def listener(name: str = "edge", *certificates: Certificate, binds: tuple[Bind, ...] = (LOCAL,)) -> Listener:
-    return Listener(name, binds, "http", certificates, "1.2")
+ProxyHeader = Literal["none", "optional", "required"]
+
+
+def listener(
+    name: str = "edge",
+    *certificates: Certificate,
+    binds: tuple[Bind, ...] = (LOCAL,),
+    proxy_protocol: ProxyHeader = "none",
+) -> Listener:
+    return Listener(name, binds, "http", certificates, "1.2", proxy_protocol)
 
 
 class Staged:
@@ -53,11 +63,14 @@ class Staged:
         loop = asyncio.get_running_loop()
         self.stage = AcceptStage(loop, lambda arrival: Echo(self, arrival), self.live.__getitem__)
 
-    def load(self, *listeners: Listener, head: float = PATIENCE, most: int = 1000) -> None:
-        """Put these listeners in force, as a reload does."""
+    def load(self, *listeners: Listener, head: float = PATIENCE, most: int = 1000, trusted: str = "") -> None:
+        """Put these listeners in force, as a reload does. trusted: the network whose PROXY headers are believed."""
+        networks = Networks([ip_network(trusted)] if trusted else [])
         prepared = self.stage.prepare(listeners)
         certificates, _ = open_certificates(listeners)
-        self.stage.commit(prepared, [Opening(each, certificates.get(each.name), head, most) for each in listeners])
+        self.stage.commit(
+            prepared, [Opening(each, certificates.get(each.name), head, most, networks) for each in listeners]
+        )
 
     def door(self, name: str = "edge") -> Door:
         return next(door for door in self.stage.doors() if door.opening.listener.name == name)
