@@ -168,7 +168,7 @@ class ClientConnection(asyncio.Protocol):
         self._unsent = 0
         if self.exchange is not None:
             self.exchange.client_resumed()
-        else:
+        elif not self._over:
             self._serve_waiting()
 
     # What an exchange does with it
