@@ -35,6 +35,7 @@ from proxy.policy.facts import UNCLASSIFIED, UNKNOWN, Facts
 from proxy.policy.matcher import Masks, Matcher
 from proxy.policy.rules import Condition, Selector
 from proxy.policy.selectors import dates, fits, in_force, selector_dates
+from proxy.policy.settings import Directory
 
 if TYPE_CHECKING:
     from proxy.policy.policy import Policy
@@ -65,7 +66,7 @@ def stated_home(policy: "Policy", facts: Facts) -> str | None:
 
 
 def looks_at_path(policy: "Policy") -> bool:
-    """Whether any condition of the policy tests a path."""
+    """Whether any condition of the policy tests a path, or a source's key is in it."""
     return policy.decider.looks_at_path
 
 
@@ -145,6 +146,9 @@ class Decider:
         self._stated_at = _Place.after(2 * len(policy.classes), stated)
         everything = conditions(policy.classes, policy.rules, policy.routes, policy.guarantees, stated)
         self.looks_at_path = any(condition is not None and condition.path is not None for condition in everything)
+        self.looks_at_path |= any(
+            isinstance(source, Directory) and source.key.kind == "path" for source in policy.subject.sources
+        )
         selectors = [s for rule in policy.rules for s in (rule.allow, rule.only, rule.forbid)]
         selectors += [route.only for route in policy.routes]
         self.dates = tuple(sorted({*dates(*policy.rules), *selector_dates(selectors)}))
