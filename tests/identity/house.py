@@ -100,7 +100,9 @@ class House:
         self.stage.commit(
             prepared,
             [
-                Opening(each, opened.certificates.get(each.name), timeouts.head, limits.connections)
+                Opening(
+                    each, opened.certificates.get(each.name), timeouts.head, limits.connections, opened.line.trusted
+                )
                 for each in policy.listeners
             ],
         )

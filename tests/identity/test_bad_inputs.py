@@ -30,6 +30,10 @@ RULES = "  - {name: nobody, when: {home: unknown}, allow: {providers: open}}\n"
 """Even nobody would be let in, so a refusal is the credential's own."""
 
 
+def rules_of(table: Table) -> str:
+    return RULES if table.rules is None else table.rules
+
+
 async def answered(home: House, table: Table, data: bytes) -> int:
     """The status of the answer; 0 for a connection that was closed without one."""
     client = await home.client(table.listener, table.source)
@@ -53,7 +57,7 @@ def test_there_are_enough() -> None:
 @pytest.mark.parametrize("table", TABLES, ids=[table.name for table in TABLES])
 async def test_every_row_gets_its_answer_and_touches_no_provider(tmp_path: Path, table: Table) -> None:
     table.files(tmp_path)
-    async with house(tmp_path, table.sources, RULES, table.more) as home:
+    async with house(tmp_path, table.sources, rules_of(table), table.more) as home:
         assert await answered(home, table, table.good()) == 200
         assert sum(home.touched().values()) == 1, "a provider can be reached"
         connections = home.connected()
@@ -77,7 +81,7 @@ class Running:
         self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self.table = table
         table.files(folder)
-        self._scene = house(folder, table.sources, RULES, table.more)
+        self._scene = house(folder, table.sources, rules_of(table), table.more)
         self.home = self.run(self._scene.__aenter__())
         self.good, self.credential = table.good(), table.credential()
         assert self.answer(self.good) == 200

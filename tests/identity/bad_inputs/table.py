@@ -29,6 +29,7 @@ class Table:
     sources: of `subject`, as `house` takes them. files: writes what they name into the policy's folder. more: further
     listeners. listener, source: where the rows are sent, and from which address (`house.PROXY` is trusted).
     credential: what of a good input may be changed at random, so that it is not a good one any more; empty for none.
+    rules: further rules; None for one that lets everybody in whose home is unknown.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Table:
     listener: str = "edge"
     source: str = STRANGER
     credential: Bytes = field(default=lambda: b"")
+    rules: str | None = None
 
 
 def rows(status: int, made: Mapping[str, Bytes]) -> dict[str, Row]:
