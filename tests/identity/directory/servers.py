@@ -151,7 +151,7 @@ class Service:
         app = web.Application()
         app.router.add_get("/home", self._answer)
         app.router.add_get("/elsewhere", self._elsewhere)
-        self._runner = web.AppRunner(app, shutdown_timeout=0)
+        self._runner = web.AppRunner(app, shutdown_timeout=0, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context, reuse_address=True)
         await site.start()
