@@ -350,7 +350,7 @@ def test_what_the_provider_is_told(authority: Authority) -> None:
     alice = der(authority.issue(client=True, common_name="alice"))
     shown = Evidence((), client_certificate=alice)
     line = b"Client-Cert: %b\r\n" % sequence(alice)
-    both = {b"client-cert", b"client-cert-chain"}
+    both = frozenset({b"client-cert", b"client-cert-chain"})
     assert (source().added(shown), source().withheld(())) == (b"", both)
     assert (source(forward=True).added(shown), source(forward=True).withheld(())) == (line, both)
     through = source(header=True, forward=True)

@@ -132,8 +132,9 @@ def setting(folder: Path) -> Iterator[Setting]:
             stack.callback(thread.join)
             stack.callback(provider.shutdown)
             providers.append(provider)
-        authorities = [make_authority(folder, name) for name in ("clients", "strangers", "servers")]
-        yield Setting(folder, *providers, *authorities)
+        home, away = providers
+        clients, strangers, servers = (make_authority(folder, name) for name in ("clients", "strangers", "servers"))
+        yield Setting(folder, home, away, clients, strangers, servers)
 
 
 class Refused(Exception):

@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.authority import Issued
 from tests.identity.bad_inputs import certificates as bad
 from tests.running import Running, start
 from tests.server.certified import SOURCE, WAIT, Asking, Refused, Setting, setting
@@ -104,7 +105,7 @@ def test_bad_certificates_in_a_handshake(tmp_path: Path) -> None:
         demand = ", client_ca: believed.pem, client_certificate: required"
         with start(made.policy(made.entry("staff.example", demand)), tmp_path) as running:
 
-            def status(shown: bad.Issued) -> int | None:
+            def status(shown: Issued) -> int | None:
                 try:
                     with Asking(made.client(shown), running.port("edge"), "staff.example") as client:
                         return client.ask("staff.example")[0]

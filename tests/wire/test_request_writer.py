@@ -157,6 +157,12 @@ DROPPED = [
         b"HTTP2_Settings: x",
         b"True_Client_IP: 1.2.3.4",
         b"X_Original_URL: /",
+        b"Client-Cert: :AAAA:",
+        b"client_cert: :AAAA:",
+        b"Client-Cert-Chain: :AAAA:",
+        b"SSL-Client-Cert: x",
+        b"X-Client-Cert: x",
+        b"X_SSL_Client_Cert: x",
     ),
 ]
 
