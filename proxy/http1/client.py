@@ -379,7 +379,11 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.abort()
         elif self.wait is Wait.HEAD:
             self._refuse(Refusal(408, "head-too-slow"))
-        elif not self._bytes_came():
+        elif not self.writable and not self._fin and self.progressed():
+            # It takes its last answer, slowly; what it asked meanwhile waits for that.
+            self.deadline = now + self.plane.timeouts.idle
+        elif self._fin or not self.writable or not self._bytes_came():
+            self._stop_reading()
             self.transport.close()
             self._await_end(now)
 

@@ -144,3 +144,20 @@ async def black_hole() -> AsyncIterator[BlackHole]:
     finally:
         for sock in (*fillers, *hole.accepted, listener):
             sock.close()
+
+
+async def more_than_is_taken(stage: Stage, conversation: Conversation) -> None:
+    """Answer the stage's one client with more than may wait for it, so that the rest waits in the proxy, whole."""
+    (client,) = stage.plane._connections
+    await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while client.transport.get_write_buffer_size() < 200_000:
+        await conversation.say(b"4e20\r\n" + b"x" * 20_000 + b"\r\n")
+        await asyncio.sleep(0.01)
+    await conversation.say(b"186a0\r\n" + b"x" * 100_000 + b"\r\n0\r\n\r\n")
+
+
+async def answered_and_not_taken(stage: Stage) -> None:
+    """Until `more_than_is_taken` has said it all."""
+    await eventually(lambda: [each.served for each in stage.plane._connections] == [1])
+    (client,) = stage.plane._connections
+    assert not client.writable, "the answer was taken too early to say anything"

@@ -15,7 +15,17 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.http1.scenes import SWITCHED, UPGRADE, black_hole, eventually, nothing_left, thin_client, told
+from tests.http1.scenes import (
+    SWITCHED,
+    UPGRADE,
+    answered_and_not_taken,
+    black_hole,
+    eventually,
+    more_than_is_taken,
+    nothing_left,
+    thin_client,
+    told,
+)
 from tests.http1.staging import BRITAIN, Conversation, Stage, answering, policy_text, request, staged
 
 MIB = 1 << 20
@@ -335,20 +345,13 @@ async def test_a_client_that_pipelines_denials_and_does_not_read_is_not_answered
 async def test_the_rest_of_a_refused_body_is_no_request_however_late_its_answer_is_taken() -> None:
     async def script(conversation: Conversation) -> None:
         await conversation.read_head()
-        await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        (client,) = stage.plane._connections
-        while client.transport.get_write_buffer_size() < 200_000:
-            await conversation.say(b"4e20\r\n" + b"x" * 20_000 + b"\r\n")
-            await asyncio.sleep(0.01)
-        await conversation.say(b"186a0\r\n" + b"x" * 100_000 + b"\r\n0\r\n\r\n")
+        await more_than_is_taken(stage, conversation)
         await conversation.wait_end()
 
     async with staged({"cn": script, "own": answering()}) as stage:
         client = await thin_client(stage)
         await client.send(request(method="POST", headers="Content-Length: 1000"))
-        await eventually(lambda: [each.served for each in stage.plane._connections] == [1])
-        (connection,) = stage.plane._connections
-        assert not connection.writable, "the answer was taken too early to say anything"
+        await answered_and_not_taken(stage)
         assert (await client.response()).header("connection") == "close"
         # As a proxy in front would: it sends on what a stranger wrote, and is believed.
         await client.send(request("/smuggled", method="POST", xff=BRITAIN, body=b"hi"))

@@ -8,12 +8,15 @@ import asyncio
 import pytest
 
 from tests.http1.scenes import (
+    PROMISE,
     SWITCHED,
     UPGRADE,
+    answered_and_not_taken,
     black_hole,
     eventually,
     half_close,
     metric,
+    more_than_is_taken,
     not_before,
     nothing_left,
     open_at,
@@ -350,6 +353,46 @@ async def test_a_client_that_reads_slowly_is_not_cut() -> None:
             await asyncio.sleep(PAUSE / 2)
         assert stage.plane.open_connections == 1
         assert open_at(stage, "cn") == 1
+
+
+@pytest.mark.parametrize("then", ["asks-more", "ends"])
+async def test_a_client_that_never_takes_its_last_answer_is_cut_whatever_it_sends(then: str) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.read_head()
+        await more_than_is_taken(stage, conversation)
+
+    async with staged({"cn": script}, more=timeouts(idle=SHORT, keep_alive=SHORT)) as stage:
+        client = await thin_client(stage)
+        await client.send(request())
+        await answered_and_not_taken(stage)
+        if then == "ends":
+            half_close(client)
+        else:
+            client.writer.write(request() * 10_000)
+        await nothing_left(stage, within=3 * LONG_SECONDS + PROMISE)
+
+
+async def test_a_client_that_takes_its_last_answer_slowly_is_served_what_it_asked_meanwhile() -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.read_head()
+        await more_than_is_taken(stage, conversation)
+        await conversation.read_head()
+        await conversation.say(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    async with staged({"cn": script}, more=timeouts(idle="2s", keep_alive=SHORT)) as stage:
+        client = await thin_client(stage)
+        await client.send(request())
+        await answered_and_not_taken(stage)
+        await client.send(request())
+        for _ in range(PAUSES):
+            await asyncio.sleep(PAUSE)
+            await client.reader.read(65536)
+        taken = b""
+        async with asyncio.timeout(PATIENCE):
+            while not taken.endswith(b"\r\n0\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"):
+                piece = await client.reader.read(65536)
+                assert piece
+                taken = taken[-100:] + piece
 
 
 async def echo(conversation: Conversation) -> None:
