@@ -174,7 +174,6 @@ SOURCES = [
     ("subject:\n  sources: [▲location]", "expected a mapping"),
     ("subject:\n  sources: ▲[]", "the list is empty"),
     ("subject:\n  sources: [{location: {accounts: ▲yes}}]", "write true"),
-    ("subject:\n  sources: [{▲directory: {sqlite: x}}]", "not available in this version"),
     ("subject:\n  sources: [{▲locatoin: {}}]", "did you mean `location`?"),
     ("subject:\n  trusted_proxies: [▲10.0.0.1/8]", "host bits set"),
     ("subject:\n  actors: [support, ▲support]", "duplicate actor"),
