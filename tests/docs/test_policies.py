@@ -78,7 +78,6 @@ def test_the_ten_lines_are_the_example() -> None:
 
 
 NOT_YET = {
-    "a directory": "subject: {sources: [{directory: {sqlite: directory.db, key: {header: X-Account}}}]}",
     "TLS passthrough": 'listeners: [{name: pass, bind: "127.0.0.1:9443", protocol: tls}]',
     "TCP": 'listeners: [{name: pg, bind: "127.0.0.1:5432", protocol: tcp}]',
     "PROXY protocol from clients": 'listeners: [{name: edge, bind: "127.0.0.1:8080", proxy_protocol: required}]',
