@@ -129,10 +129,10 @@ def set_(policy: Path, subject: str, home: str, start: str | None, reason: str |
         raise click.UsageError(f"HOME: {wrong.said_of(home)}") from None
     with refusals(as_json), closing(open_store(place.file, create=True)) as store:
         with Staged(store) as staged:
-            staged.add([(1, who, staged.number(becomes), effective, reason)])
+            staged.add([(1, who, staged.number(becomes), effective, None)])
             staged.sort(1)
             effect = staged.compare(time.time, hold=True)
-            batch = staged.write("set")
+            batch = staged.write("set", reason=reason)
         now = instant(time.time())
         standing = store.standing(who, now)
     if as_json:

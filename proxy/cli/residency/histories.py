@@ -56,4 +56,5 @@ def print_batches(store: Store, as_json: bool) -> None:
     for each in batches:
         undoes = "" if each.undoes is None else f" of {each.undoes}"
         reason = f": {each.reason}" if each.reason else ""
-        click.echo(f"{each.id}  {when(each.recorded)}  {each.kind}{undoes}  {each.changes:,} changes{reason}")
+        changes = "1 change" if each.changes == 1 else f"{each.changes:,} changes"
+        click.echo(f"{each.id}  {when(each.recorded)}  {each.kind}{undoes}  {changes}{reason}")

@@ -23,12 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-APPLICATION_ID = 0x446F6D69
-"""`Domi`: what marks the file as ours."""
-
-VERSION = 1
-"""Of the schema; a file with a higher one is not opened. It is the lowest byte of `user_version`, the rest of which is
-the store's own number."""
+from proxy.identity.directory.store_schema import APPLICATION_ID, SCHEMA, VERSION
 
 LONGEST_SUBJECT = 512
 """Bytes of a subject as UTF-8: what a key may have that is looked up."""
@@ -38,34 +33,6 @@ PATIENCE = 60.0
 
 _INNER_PAGES = 8 << 10
 """KiB of pages that a reader keeps: those above the leaves of ten million subjects, so that a look-up reads one."""
-
-_SCHEMA = f"""
-CREATE TABLE homes (id INTEGER PRIMARY KEY CHECK (id > 0), name TEXT NOT NULL UNIQUE) STRICT;
-CREATE TABLE batches (
-    id INTEGER PRIMARY KEY,
-    recorded INTEGER NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('import', 'set', 'undo')),
-    reason TEXT,
-    digest TEXT,
-    undoes INTEGER REFERENCES batches (id),
-    changes INTEGER NOT NULL
-) STRICT;
-CREATE TABLE changes (
-    subject TEXT NOT NULL,
-    effective INTEGER NOT NULL,
-    batch INTEGER NOT NULL REFERENCES batches (id),
-    home INTEGER NOT NULL,
-    reason TEXT,
-    PRIMARY KEY (subject, effective, batch)
-) STRICT, WITHOUT ROWID;
-CREATE TRIGGER changes_stay BEFORE UPDATE ON changes BEGIN SELECT RAISE(ABORT, 'history is only added to'); END;
-CREATE TRIGGER changes_are_kept BEFORE DELETE ON changes BEGIN SELECT RAISE(ABORT, 'history is only added to'); END;
-CREATE TRIGGER batches_stay BEFORE UPDATE ON batches BEGIN SELECT RAISE(ABORT, 'history is only added to'); END;
-CREATE TRIGGER batches_are_kept BEFORE DELETE ON batches BEGIN SELECT RAISE(ABORT, 'history is only added to'); END;
-CREATE TRIGGER homes_stay BEFORE UPDATE ON homes BEGIN SELECT RAISE(ABORT, 'history is only added to'); END;
-CREATE TRIGGER homes_are_kept BEFORE DELETE ON homes BEGIN SELECT RAISE(ABORT, 'history is only added to'); END;
-PRAGMA application_id = {APPLICATION_ID};
-"""
 
 _TIMELINE = """
 SELECT c.effective, h.name FROM changes c LEFT JOIN homes h ON h.id = c.home
@@ -240,7 +207,7 @@ def open_read_only(path: Path) -> Store:
 def empty_store(path: Path) -> Store:
     """A store of nobody, gone once closed: what the file would be if it were made now. path: how messages call it."""
     connection = sqlite3.connect("", isolation_level=None)  # a temporary file, where one is needed
-    connection.executescript(f"{_SCHEMA} PRAGMA user_version = {VERSION};")
+    connection.executescript(f"{SCHEMA} PRAGMA user_version = {VERSION};")
     return Store(connection, path)
 
 
@@ -347,7 +314,7 @@ def _lay_out(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         if _is_bare(connection):
-            for statement in _statements(_SCHEMA):
+            for statement in _statements(SCHEMA):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {secrets.randbits(23) << 8 | VERSION}")
         connection.execute("COMMIT")

@@ -10,8 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.identity.directory.store import (
-    APPLICATION_ID,
-    VERSION,
     Standing,
     Store,
     StoreRefused,
@@ -20,6 +18,7 @@ from proxy.identity.directory.store import (
     open_store,
 )
 from proxy.identity.directory.store_changes import Staged
+from proxy.identity.directory.store_schema import APPLICATION_ID, VERSION
 from proxy.identity.directory.store_sql import UNDATED
 
 
