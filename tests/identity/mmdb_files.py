@@ -50,7 +50,7 @@ def _control(kind: int, size: int) -> bytes:
 def mmdb(records: dict[str, Any], build_epoch: int, ip_version: int = 6, **metadata: Any) -> bytes:
     """A database in which each network has its record; later and longer networks win."""
     nodes: list[list[int | None]] = [[None, None]]
-    data = b""
+    data = bytearray()
     leaves: dict[tuple[int, int], int] = {}
     for text, record in records.items():
         network = ip_network(text)
@@ -67,7 +67,7 @@ def mmdb(records: dict[str, Any], build_epoch: int, ip_version: int = 6, **metad
             node = following
         leaves[node, int(path[-1])] = len(data)
         data += encoded(record)
-    tree = b""
+    tree = bytearray()
     for index, branches in enumerate(nodes):
         for side, following in enumerate(branches):
             offset = leaves.get((index, side))
@@ -86,4 +86,4 @@ def mmdb(records: dict[str, Any], build_epoch: int, ip_version: int = 6, **metad
         "build_epoch": build_epoch,
         "description": {"en": "made for tests"},
     }
-    return tree + bytes(16) + data + b"\xab\xcd\xefMaxMind.com" + encoded(about | metadata)
+    return bytes(tree + bytes(16) + data) + b"\xab\xcd\xefMaxMind.com" + encoded(about | metadata)

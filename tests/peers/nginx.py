@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.peers.process import Peer, program, running
 
 _CONFIGURATION = """\
+{module}
 daemon off;
 worker_processes 1;
 pid {folder}/nginx.pid;
@@ -23,26 +24,39 @@ http {{
     access_log off;
 {http}
 }}
+{stream}
 """
 
+STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
+"""Where Debian's libnginx-mod-stream puts it."""
 
-def configuration(http: str, folder: Path, *, level: str = "warn", user: str = "") -> str:
-    """A whole nginx.conf around the content of its `http` block; everything is written inside the folder."""
-    return _CONFIGURATION.format(http=http, folder=folder, level=level, user=user)
+
+def configuration(http: str, folder: Path, *, level: str = "warn", user: str = "", stream: str = "") -> str:
+    """A whole nginx.conf around the content of its `http` and `stream` blocks; all is written inside the folder."""
+    module = f"load_module {STREAM_MODULE};" if stream else ""
+    block = f"stream {{\n{stream}\n}}" if stream else ""
+    return _CONFIGURATION.format(http=http, folder=folder, level=level, user=user, module=module, stream=block)
 
 
 @contextmanager
 def nginx(
-    http: str, ports: Sequence[int], folder: Path, *, before: Sequence[str] = (), level: str = "warn"
+    http: str,
+    ports: Sequence[int],
+    folder: Path,
+    *,
+    before: Sequence[str] = (),
+    level: str = "warn",
+    stream: str = "",
 ) -> Iterator[Peer]:
     """Run nginx with one worker on the content of an `http` block, until the block is left.
 
-    ports: those that it listens on. before: words before the command, such as `taskset -c 0`.
+    ports: those that it listens on. before: words before the command, such as `taskset -c 0`. stream: the content of
+    a `stream` block, for which the stream module has to be installed.
     Debian's nginx and not one from PyPI: it is built with optimisation.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "nginx.conf"
-    path.write_text(configuration(http, folder, level=level, user=_user()), encoding="utf-8")
+    path.write_text(configuration(http, folder, level=level, user=_user(), stream=stream), encoding="utf-8")
     command = [*before, program("nginx"), "-e", folder / "error.log", "-p", folder, "-c", path]
     with running("nginx", command, folder, ports) as peer:
         yield peer
