@@ -95,8 +95,8 @@ async def look(policy: Policy, connection: Connection, head_bytes: bytes, now: f
             if not isinstance(judged.found, Pending):
                 break
             await asyncio.shield(asyncio.ensure_future(judged.found.ready))
-        else:
-            judged = replace(judged, found=Unavailable("directory"))
+        if isinstance(judged.found, Pending):
+            judged = replace(judged, found=Unavailable(judged.found.source))
         refusal = judged.found if isinstance(judged.found, Refusal) else None
         return Look(head, judged, refusal, _in_words(sources, asked, steps))
     finally:

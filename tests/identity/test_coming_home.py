@@ -288,6 +288,24 @@ async def test_an_account_without_a_home_is_not_where_its_device_is(tmp_path: Pa
         assert (answer.status, answer.reason) == (451, "home-unknown"), "nor where its device was at home once"
 
 
+async def test_a_reload_while_a_request_waits_for_keys(tmp_path: Path) -> None:
+    async with key_server(tmp_path) as issuer:
+        issuer.gate.clear()
+        by_url = JWT.replace("jwks.json", f'{{url: "{issuer.url}", ca: {issuer.ca}, timeout: 5s}}') % ""
+        sources = f"  sources:\n    - jwt: {by_url}\n"
+        async with house(tmp_path, sources) as home:
+            client = await home.client()
+            await client.send(request("/", xff=None, headers=bearer()))
+            await issuer.met.wait()
+            issuer.met.clear()
+            home.reload(sources.replace("timeout: 5s", "timeout: 6s"))
+            await issuer.met.wait()
+            issuer.gate.set()
+            assert (await client.response()).body == b"cn", "by the keys of the policy that is in force"
+            assert home.touched() == {"cn": 1}
+            assert len(issuer.fetches) == 2
+
+
 async def test_keys_by_url_over_real_sockets(tmp_path: Path) -> None:
     async with key_server(tmp_path) as issuer:
         issuer.gate.clear()
