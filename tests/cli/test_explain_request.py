@@ -1,9 +1,7 @@
 """`domicile explain --request`: who is asked about a raw request, what they say, and what follows."""
 
-import asyncio
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,8 @@ from tests.identity import tokens
 from tests.identity.bad_inputs.cookies import KEY
 from tests.identity.bad_inputs.cookies import made as cookie
 from tests.identity.bad_inputs.tokens import made as token
-from tests.identity.key_server import KeyServer, key_server
+from tests.identity.key_server import KeyServer
+from tests.identity.threaded import Issuer
 
 JWT = "issuer: 'https://id.example', audience: storage, home_claim: residency, actor_claim: act.role"
 POLICY = """\
@@ -227,32 +226,6 @@ def test_usage(policy: Path, options: list[str], text: str) -> None:
 )
 def test_heads_in_files(text: bytes) -> None:
     assert read_head(text) == b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-class Issuer:
-    """A key-set server beside the command, in a thread of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.server: KeyServer
-        self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._over = asyncio.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._serve(folder)])
-
-    async def _serve(self, folder: Path) -> None:
-        async with key_server(folder) as self.server:
-            self._ready.set()
-            await self._over.wait()
-
-    def __enter__(self) -> KeyServer:
-        self._thread.start()
-        assert self._ready.wait(20)
-        return self.server
-
-    def __exit__(self, *error: object) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(20)
-        self._loop.close()
 
 
 @pytest.fixture
