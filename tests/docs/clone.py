@@ -31,10 +31,13 @@ _PORT = re.compile(r"(?<![\w.])(" + "|".join(map(str, _PORTS)) + r")(?![\w.])")
 _ADMIN = '\nadmin: {bind: "127.0.0.1:9400"}\n'
 
 SETTINGS = {
+    "ACCOUNTS_TOKEN": "a-key",
     "CT_API_KEY": "a-key",
     "CT_KEY": "a-key",
     "EDGE_CERTIFICATE": "edge.pem",
     "EDGE_KEY": "edge.key",
+    "PG_PASSWORD": "a-key",
+    "VALKEY_PASSWORD": "a-key",
     "HOME_KEY": "0123456789abcdefghijklmnopqrstuv",
     **dict.fromkeys(("EU_LUMEN_KEY", "US_LUMEN_KEY", "EU_OWN_KEY", "US_OWN_KEY", "CN_YANGTZE_KEY"), "a-key"),
 }

@@ -18,8 +18,8 @@ BLOCKS = [block for path in DOCUMENTS for block in read(path).blocks]
 
 RUN = ("console", "python")
 READ = ("yaml", "json", "ini", "text")
-ELSEWHERE = {"promql": Path("docs/metrics.md")}
-"""Languages that other tests run, and the one document that they read: tests/telemetry."""
+ELSEWHERE = {"promql": Path("docs/metrics.md"), "sql": Path("docs/identity.md")}
+"""Languages that other tests run, and the one document that they read: tests/telemetry, tests/identity/directory."""
 
 # Programs of Debian packages; a document that runs one is run where they are installed.
 _DEBIAN = re.compile(r"(^|[|(] *)(curl|openssl|promtool|nginx|haproxy) ", re.MULTILINE)

@@ -1,6 +1,7 @@
 """Readers against real servers: what they find, what they make of failures, and that no answer is another's."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,13 +30,10 @@ from tests.identity.directory.servers import (
 from tests.peers.process import free_port
 
 NOW = 1_800_000_000.0
-TABLE = """
-CREATE TABLE IF NOT EXISTS domicile_homes (
-  subject   text NOT NULL,
-  home      text,
-  effective timestamptz NOT NULL DEFAULT '-infinity',
-  PRIMARY KEY (subject, effective)
-)"""
+_DOCUMENT = Path(__file__).parents[3] / "docs" / "identity.md"
+(_SQL,) = re.findall(r"^```sql\n(.*?)^```$", _DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+TABLE = _SQL.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")
+"""The table as the document makes it."""
 
 
 _OPENED: list[Reader] = []
