@@ -29,6 +29,7 @@ from proxy.identity.directory.reader import Entry
 from proxy.identity.directory.source import DirectorySource
 from proxy.identity.directory.table import Table
 from proxy.identity.evidence import Evidence
+from proxy.identity.home_cookie import HomeCookies, HomeCookieSource
 from proxy.identity.identify import Source
 from proxy.identity.jwt import open_jwt
 from proxy.identity.location import LocationSource
@@ -80,7 +81,7 @@ def measure(requests: int = 20_000, subjects: int = 2_000) -> list[SourceCost]:
     """The cost of every source. subjects: how many a store is asked for in each round."""
     with tempfile.TemporaryDirectory() as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         folder = Path(name)
-        costs = [_location(requests), _jwt(folder, requests)]
+        costs = [_location(requests), _jwt(folder, requests), _home_cookie(requests)]
         costs += runner.run(_directories(folder, requests, subjects))
     return costs
 
@@ -127,6 +128,14 @@ def _jwt(folder: Path, requests: int) -> SourceCost:
             source.answer(evidence, _NOBODY, now)
         times.append((process_time() - start) / len(many))
     return SourceCost("jwt (EdDSA)", _known(source, many[0], requests), median(times))
+
+
+def _home_cookie(requests: int) -> SourceCost:
+    """It remembers nothing: each look verifies."""
+    cookies = HomeCookies("__Host-home", (b"0123456789abcdefghijklmnopqrstuv",), 86400.0)
+    cookie = cookies.line("DE", "storage.example", time()).removeprefix(b"Set-Cookie: ").partition(b";")[0]
+    evidence = replace(_evidence(b"cookie", cookie), host="storage.example")
+    return SourceCost("home_cookie", None, _known(HomeCookieSource(cookies, False), evidence, requests))
 
 
 # Directories
