@@ -80,7 +80,6 @@ def test_the_ten_lines_are_the_example() -> None:
 NOT_YET = {
     "TLS passthrough": 'listeners: [{name: pass, bind: "127.0.0.1:9443", protocol: tls}]',
     "TCP": 'listeners: [{name: pg, bind: "127.0.0.1:5432", protocol: tcp}]',
-    "PROXY protocol from clients": 'listeners: [{name: edge, bind: "127.0.0.1:8080", proxy_protocol: required}]',
     "endpoints of TLS passthrough": 'providers: {own-eu: {endpoints: ["tls://eu.storage.example:443"]}}',
     "endpoints of TCP": 'providers: {own-eu: {endpoints: ["tcp://eu.storage.example:5432"]}}',
     "health probes": "providers: {own-eu: {health: {path: /}}}",
