@@ -50,4 +50,6 @@ def test_only_the_dial_opens_connections():
         for path in ROOT.rglob("*.py")
         if any(mentions(path.read_text()))
     }
+    # The demonstration plays the clients: what it connects to is the proxy.
+    assert found.pop("cli/demonstration/client.py") == Counter(open_connection=1)
     assert found == {"providers/dial.py": Counter(connect_ex=1, create_connection=1, start_tls=1)}

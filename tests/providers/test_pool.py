@@ -119,7 +119,7 @@ class Model(RuleBasedStateMachine):
         key, connection = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
         closings = self.pool.give(key, connection, self.now)
         self.close(closings)
-        if not connection.good or self.bound == 0:
+        if self.bound == 0:
             assert list(closings) == [connection]
             return
         self.idle[key].append((self.now, connection))
