@@ -356,6 +356,14 @@ def test_what_only_reads_needs_a_file(policy: Path, arguments: tuple[str, ...]) 
     assert [each.name for each in policy.parent.iterdir()] == ["policy.yaml"]
 
 
+def test_serve_says_how_a_missing_file_is_made(policy: Path) -> None:
+    command = [sys.executable, "-m", "proxy.cli", "serve", str(policy)]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+    assert done.returncode == 1
+    assert f"{policy.parent}/directory.db: not there, make it with `domicile directory import`" in done.stderr
+
+
 # Export
 
 

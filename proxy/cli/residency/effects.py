@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ Allowed = frozenset[tuple[str | None, str | None]]
 """Pairs of homes between which subjects may move."""
 
 
+@lru_cache(4096)  # an export has few instants, each a million times
 def when(milliseconds: int) -> str:
     """An instant as files write it, in UTC."""
     spec = "milliseconds" if milliseconds % 1000 else "seconds"

@@ -25,6 +25,8 @@ def directory_files(definition: Directory) -> object:
             return state.st_dev, state.st_ino  # what is written into it later is still it
         return sha256(file.read_bytes()).digest()
     except OSError as error:
+        if isinstance(store, SqliteStore):
+            return None  # opening it says what to do
         raise SourceRefused(f"{file}: cannot be read: {error.strerror}") from None
 
 
