@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+from proxy.http1.plan import Planner
 from proxy.http1.provider import ProviderConnection
 from proxy.policy.decision import Permit
 from proxy.providers.failure import DialFailure
@@ -40,21 +41,34 @@ class Traveller(Protocol):
     def unreachable(self, status: int, cause: str) -> None:
         """No endpoint is left to try."""
 
+    def redecide(self, planner: Planner, now: float, wall: float) -> None:
+        """Go on by what this planner decides, by `renew`, or end."""
+
 
 class Attempts:
-    """place: the endpoint in hand; None before the first. count: tries so far. connect: seconds of the last dial."""
+    """place: the endpoint in hand; None before the first. count: tries so far. connect: seconds of the last dial.
 
-    __slots__ = ("_choices", "_dial", "_failure", "_permit", "_plane", "_traveller", "connect", "count", "place")
+    undecided: a source has to answer before it is known what is permitted now; nothing is tried until then.
+    """
+
+    # fmt: off
+    __slots__ = (
+        "_choices", "_dial", "_failure", "_permit", "_plane", "_planner", "_traveller", "connect", "count", "place",
+        "undecided",
+    )
+    # fmt: on
 
     def __init__(
         self,
         plane: "HttpPlane",
         traveller: Traveller,
+        planner: Planner,
         permit: Permit,
         choices: Sequence[EndpointState[ProviderConnection]],
     ) -> None:
         self._plane = plane
         self._traveller = traveller
+        self._planner = planner
         self._permit = permit
         self._choices = iter(choices)
         self._failure = (503, "unavailable")
@@ -62,6 +76,7 @@ class Attempts:
         self.place: EndpointState[ProviderConnection] | None = None
         self.count = 0
         self.connect: float | None = None
+        self.undecided = False
 
     def next(self, now: float) -> None:
         """Try the next endpoint."""
@@ -83,21 +98,37 @@ class Attempts:
 
     def again(self) -> None:
         """Try the endpoint in hand once more, on a connection of its own."""
-        if self.place is not None:
+        if self.place is not None and self._decided():
             self.count += 1
             self._plane.retried(self.place)
             self._begin_dial(self.place)
 
-    def renew(self, permit: Permit, choices: Sequence[EndpointState[ProviderConnection]], now: float) -> None:
+    def renew(
+        self, planner: Planner, permit: Permit, choices: Sequence[EndpointState[ProviderConnection]], now: float
+    ) -> None:
         """Go on under another decision, before anything was sent."""
+        self._planner = planner
         self._permit = permit
-        place = self.place
+        place = None if self._dial is None else self.place
         if place is not None and not place.state.retired and permit.covers(place.state.definition):
             self._choices = iter([choice for choice in choices if choice is not place])
             return
         self.stop()
         self._choices = iter(choices)
         self.next(now)
+
+    def _decided(self) -> bool:
+        """Whether the permit is of the line in force. If not, the request is decided anew, and goes on by that.
+
+        A reload decides living requests a share at a time: one that is about to try a provider comes first.
+        """
+        if self.undecided:
+            return False
+        planner = self._plane.planner
+        if self._planner is planner:
+            return True
+        self._traveller.redecide(planner, time.monotonic(), time.time())
+        return False
 
     def last(self) -> None:
         """After the endpoint in hand, try no other."""
@@ -122,7 +153,8 @@ class Attempts:
             self._dial = None
             self._failure = _FAILURES[failure.kind]
             self._plane.attempted(place, failure.kind)
-            self.next(time.monotonic())
+            if self._decided():
+                self.next(time.monotonic())
             return
         except Exception:
             # A mistake of this program: the request ends, and the loop's handler tells the operator.
@@ -131,4 +163,7 @@ class Attempts:
             raise
         self._dial = None
         self.connect = time.monotonic() - started
-        self._traveller.connected(provider)
+        if self._decided():
+            self._traveller.connected(provider)
+        else:
+            provider.abort()

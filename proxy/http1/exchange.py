@@ -72,7 +72,7 @@ class Exchange:
             if head.has_body and not self._begin_upload(head.length):
                 return
             choices = order(self._plan.preferred, self._planner.line.fleet, self._plan.key, self.tally.started)
-            self._attempts = Attempts(self._plane, self, verdict, choices)
+            self._attempts = Attempts(self._plane, self, self._planner, verdict, choices)
             self._attempts.next(self.tally.started)
         elif isinstance(verdict, Denial):
             self._plane.metrics.denials(self._client.arrival.listener.name, verdict.reason).count += 1
@@ -186,7 +186,7 @@ class Exchange:
         request = self._plan.head
         if request is None or request.version == 0 or (head.status == 100 and not request.expects_continue):
             return
-        self._client.transport.write(self._passable(head).block + b"\r\n")
+        self._client.transport.write(without_cookie(head, self._planner.own_cookie).block + b"\r\n")
         if head.status == 100:
             self._continued = True
             self._await_provider(time.monotonic())
@@ -196,18 +196,13 @@ class Exchange:
         assert request is not None
         now = self._answered(head.status)
         keep = request.keep_alive and not self.wants_body and not self._client.last
-        head, extra = self._passable(head), self._plan.set_cookie
+        head, extra = without_cookie(head, self._planner.own_cookie), self._plan.set_cookie
         start, self._chunked, self._keep = final_head(head, request.version, keep, extra)
         self._pass_on(start, payload, done)
         if done:
             self._complete(now)
         else:
             self._await_provider(now)
-
-    def _passable(self, head: ResponseHead) -> ResponseHead:
-        """The head without a home cookie of the provider's making: a home is not a provider's to remember."""
-        own = self._planner.own_cookie
-        return without_cookie(head, own) if own and own in head.block else head
 
     def more(self, payload: Piece, done: bool) -> None:
         self._pass_on(b"", payload, done)
@@ -233,7 +228,7 @@ class Exchange:
             self.provider_broke("provider-upgrade-unasked")
             return
         self._answered(101)
-        client.transport.write(switched_head(self._passable(head)))
+        client.transport.write(switched_head(without_cookie(head, self._planner.own_cookie)))
         client.exchange = tunnel = Tunnel(self, client, provider, leg.provider.timeouts.idle)
         provider.tunnel(tunnel)
         client.feed_exchange(tunnel.from_client)
@@ -354,7 +349,9 @@ class Exchange:
         if attempts is None:
             return
         plan = planner.again(self._client.arrival, self._plan, self.tally.wall, wall)
+        attempts.undecided = isinstance(plan.verdict, Pending)
         if isinstance(plan.verdict, Pending):
+            attempts.stop()
             self._plane.redecide_when(plan.verdict, self._client)
         elif self._provider is not None:
             attempts.last()
@@ -364,7 +361,8 @@ class Exchange:
                 self.withdrawn_at = min(self.withdrawn_at, now + self._plane.timeouts.withdrawn)
         elif isinstance(plan.verdict, Permit) and plan.preferred is not None:
             self._planner, self._plan = planner, plan
-            attempts.renew(plan.verdict, order(plan.preferred, planner.line.fleet, plan.key, now), now)
+            choices = order(plan.preferred, planner.line.fleet, plan.key, now)
+            attempts.renew(planner, plan.verdict, choices, now)
         else:
             self.end_withdrawn()
 

@@ -36,7 +36,9 @@ def final_head(head: ResponseHead, version: int, keep: bool, extra: bytes = b"")
 
 
 def without_cookie(head: ResponseHead, name: bytes) -> ResponseHead:
-    """The head without fields that set a cookie of this name."""
+    """The head without fields that set a cookie of this name, which is not the provider's to set; empty: of none."""
+    if not name or name not in head.block:
+        return head
     first, *lines = head.block.split(b"\r\n")[:-1]
     kept = [line for line in lines if not _sets(line, name)]
     return head if len(kept) == len(lines) else replace(head, block=b"\r\n".join((first, *kept, b"")))

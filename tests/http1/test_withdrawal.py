@@ -4,10 +4,15 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from proxy.identity.answers import Answer, Home, Kind, Pending, Silent
+from proxy.identity.evidence import Evidence
+from proxy.identity.identify import Sources
+from proxy.identity.places import Places
 from tests.http1.scenes import (
     PROMISE,
     SWITCHED,
@@ -457,3 +462,114 @@ async def test_the_new_policy_decides_the_next_request_on_an_old_connection() ->
         await client.send(request())
         assert (await client.response()).body == b"x"
         assert len(stage.providers["cn"].conversations) == 1
+
+
+# Sources that have to be asked, and turns that have to come
+
+
+class Slow:
+    """A source that knows, until it is held: then it has to ask."""
+
+    kind: Kind = "directory"
+
+    def __init__(self) -> None:
+        self.ready: asyncio.Future[None] | None = None
+
+    def answer(self, evidence: Evidence, known: Silent, now: float) -> Answer:
+        if self.ready is not None and not self.ready.done():
+            return Pending("directory", self.ready)
+        return Home("cn-mainland", None, "unknown", None)
+
+    def withheld(self, fields: tuple[tuple[bytes, bytes], ...]) -> frozenset[bytes]:
+        return frozenset()
+
+
+def reload_slow(stage: Stage, source: Slow, port: int, rules: str = "") -> None:
+    """Put a policy whose only source is this one in force. With rules: once the source has to ask."""
+    if rules:
+        source.ready = asyncio.get_running_loop().create_future()
+    text = policy_text({"cn": port}, rules=rules, more="timeouts: {connect: 60s}")
+    line = stage.line(text, stage.plane.line)
+    stage.plane.swap(replace(line, sources=Sources([source], Places(line.policy.zones))))
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_a_request_that_dials_is_sent_nowhere_while_a_source_has_to_be_asked_again(stays: bool) -> None:
+    async with black_hole() as hole, staged({"cn": answering(b"late")}) as stage:
+        source = Slow()
+        reload_slow(stage, source, hole.port)
+        client = await stage.client()
+        await client.send(request(method="PUT", body=b"data"))
+        await eventually(lambda: open_at(stage, "cn") == 1)
+        serving = asyncio.ensure_future(hole.serve(b"there"))
+        reload_slow(
+            stage, source, hole.port, "  - {name: more, when: {home: eu}, forbid: any}" if stays else NO_MAINLAND
+        )
+        hole.open()
+        await eventually(lambda: open_at(stage, "cn") == 0)
+        assert not serving.done()
+        assert source.ready is not None
+        source.ready.set_result(None)
+        response = await client.response()
+        if stays:
+            assert response.body == b"there"
+        else:
+            assert (response.status, response.reason) == (503, "permit-withdrawn")
+            assert withdrawn(stage) == 1
+            assert not serving.done()
+        serving.cancel()
+        await told(stage)
+
+
+async def test_a_request_is_not_repeated_while_a_source_has_to_be_asked_again() -> None:
+    gate = asyncio.Event()
+
+    async def script(conversation: Conversation) -> None:
+        await conversation.read_head()
+        await conversation.say(OK + b"Content-Length: 0\r\n\r\n")
+        await conversation.read_head()
+        await gate.wait()
+
+    async with staged({"cn": script}) as stage:
+        source, provider = Slow(), stage.providers["cn"]
+        reload_slow(stage, source, provider.port)
+        await stage.ask(request())
+        client = await stage.client()
+        await client.send(request())
+        await eventually(lambda: provider.heads[0].count(b"GET") == 2)
+        reload_slow(stage, source, provider.port, NO_MAINLAND)
+        gate.set()
+        await eventually(lambda: open_at(stage, "cn") == 0)
+        await asyncio.sleep(0.1)
+        assert source.ready is not None
+        source.ready.set_result(None)
+        assert (await client.response()).reason == "permit-withdrawn"
+        assert len(provider.conversations) == 1
+
+
+@pytest.mark.parametrize("reached", [True, False])
+async def test_a_request_whose_dial_ends_before_its_turn_is_decided_first(
+    reached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many living requests a reload decides a share at a time."""
+    route = (
+        f"routes: [{{prefer: [{{provider: one}}, {{provider: two}}]}}]\ntimeouts: {{connect: {60 if reached else 1}s}}"
+    )
+    async with black_hole() as hole, staged({"two": answering(), "cn": answering()}) as stage:
+        ports = {"one": hole.port, "two": stage.providers["two"].port, "cn": stage.providers["cn"].port}
+        stage.plane.swap(stage.line(policy_text(ports, more=route), stage.plane.line))
+        client = await stage.client()
+        await client.send(request(xff=BRITAIN))
+        await eventually(lambda: open_at(stage, "one") == 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(stage.plane, "_redecide_some", lambda clients: None)
+            stop = "  - {name: stopped, when: {home: elsewhere}, forbid: any}"
+            stage.plane.swap(stage.line(policy_text(ports, more=route, rules=stop), stage.plane.line))
+        serving = asyncio.ensure_future(hole.serve(b"there"))
+        if reached:
+            hole.open()
+        assert (await client.response()).reason == "permit-withdrawn"
+        assert not serving.done()
+        serving.cancel()
+        assert stage.providers["two"].conversations == []
+        await told(stage)
