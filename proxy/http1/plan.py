@@ -58,7 +58,8 @@ Verdict = Permit | Denial | Unproven | Refusal | Pending
 class Plan:
     """What one head comes to. Shared by all requests with the same bytes; only `legs` grows.
 
-    until: seconds since the epoch until which it holds. kept_id: the request id that a trusted proxy gave.
+    since, until: seconds since the epoch between which it holds (clocks are set back, too). kept_id: the request id
+    that a trusted proxy gave.
     preferred, key, lines: only with a Permit. set_cookie: a field line for the answer, without CRLF, or empty.
     """
 
@@ -74,6 +75,7 @@ class Plan:
         "preferred",
         "rules",
         "set_cookie",
+        "since",
         "trail",
         "until",
         "verdict",
@@ -91,6 +93,7 @@ class Plan:
         self.head_bytes = head_bytes
         self.head = head
         self.verdict = verdict
+        self.since = 0.0
         self.until = until
         self.facts = facts
         self.kept_id = kept_id
@@ -120,7 +123,7 @@ class Planner:
         """The plan for a whole head that arrived at `now` (epoch seconds)."""
         key = (head_bytes, arrival.key)
         plan = self._table.get(key)
-        if plan is not None and now < plan.until:
+        if plan is not None and plan.since <= now < plan.until:
             return plan
         plan = self._make(arrival, head_bytes, now)
         if plan.until > now and len(head_bytes) <= LARGEST_KEPT:
@@ -168,6 +171,7 @@ class Planner:
         decision = decide(line.policy, facts)
         ends = [end for end in (decision.until, found.until) if end is not None]
         plan = Plan(head_bytes, head, decision, min([now + KEPT, *ends]), facts, kept_id)
+        plan.since = now
         plan.identity = found
         plan.trail = judged.trail
         plan.rules = self._metrics.rules(decision.rules)

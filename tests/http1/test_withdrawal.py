@@ -143,6 +143,22 @@ async def test_a_date_ends_a_tunnel_when_it_has_passed_and_not_before() -> None:
         assert (await stage.ask(request(xff=BRITAIN))).status == 451
 
 
+async def test_what_a_clock_that_ran_ahead_permitted_ends_when_it_is_set_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    stamp = datetime.fromtimestamp(int(time.time()) + 3600, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    async with staged({"own": answering(), "cn": answering()}) as stage:
+        ports = {name: provider.port for name, provider in stage.providers.items()}
+        text = policy_text(ports).replace(
+            "{name: everyone-else, when: {home: elsewhere}, allow: [elsewhere]}",
+            f"{{name: everyone-else, when: {{home: elsewhere}}, allow: [elsewhere], from: {stamp}}}",
+        )
+        stage.plane.swap(stage.line(text, stage.plane.line))
+        right = time.time
+        with monkeypatch.context() as ahead:
+            ahead.setattr(time, "time", lambda: right() + 7200)
+            assert (await stage.ask(request(xff=BRITAIN))).status == 200
+        assert (await stage.ask(request(xff=BRITAIN))).status == 451
+
+
 # Requests in flight
 
 
