@@ -116,6 +116,7 @@ RECORDS = {
 
 
 async def test_valkey(valkey_port: int) -> None:
+    valkey_command(valkey_port, "FLUSHALL")
     for key, record in RECORDS.items():
         valkey_command(valkey_port, "SET", f"home:{key}", record)
     reader = a_valkey(valkey_port)
