@@ -5,6 +5,7 @@
   fault what is in use; one that changes while it is copied is refused.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,13 @@ _DAMAGE = (maxminddb.InvalidDatabaseError, ValueError, KeyError, TypeError, Over
 
 FileState = tuple[int, int, int, int, int]
 """Device, inode, size and times of change: another one is another file, or another content."""
+
+
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
+
+
+class Unready(SourceRefused):
+    """Nothing is known to be wrong with the file: the machine is out of descriptors or memory. Later it may do."""
 
 
 class Lookup(Protocol):
@@ -79,15 +87,19 @@ def open_database(path: Path, now: float) -> Database:
     """Read and prove an MMDB file. Reads for up to some tenths of a second; any thread may call it.
 
     now: seconds since the epoch, against which its date is checked. Raises SourceRefused when it cannot be read, is no
-    MMDB, is damaged, comes from the future or knows no country.
+    MMDB, is damaged, comes from the future or knows no country; Unready, which is one, when the cause is elsewhere.
     """
-    descriptor = os.memfd_create("countries", os.MFD_CLOEXEC)
+    try:
+        descriptor = os.memfd_create("countries", os.MFD_CLOEXEC)
+    except OSError as error:
+        raise Unready(f"{path}: cannot be read: {error.strerror}") from None
     try:
         try:
             with path.open("rb") as file, open(descriptor, "wb", closefd=False) as copy:
                 state = _copied(file, copy, path)
         except OSError as error:
-            raise SourceRefused(f"{path}: cannot be read: {error.strerror}") from None
+            kind = Unready if error.errno in _OURS else SourceRefused
+            raise kind(f"{path}: cannot be read: {error.strerror}") from None
         try:
             reader = maxminddb.open_database(f"/proc/self/fd/{descriptor}")
             _prove(reader, path)

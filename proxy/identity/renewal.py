@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proxy.identity.country import Countries, Slot, is_older
-from proxy.identity.database import Database, FileState, file_state, open_database
+from proxy.identity.database import Database, FileState, Unready, file_state, open_database
 from proxy.identity.refused import SourceRefused
 
 
@@ -41,6 +41,8 @@ async def renew(countries: Countries, now: float) -> list[Renewed]:
         if not settled or state in (slot.database.file, slot.refused):
             continue
         found = await asyncio.to_thread(_opened, slot, now)
+        if found is None:
+            continue
         if isinstance(found, Database):
             countries.replace(slot, found)
             slot.refused = found.file
@@ -57,11 +59,14 @@ def _states(slots: Sequence[Slot]) -> list[FileState | None]:
     return [None if slot.path is None else file_state(slot.path) for slot in slots]
 
 
-def _opened(slot: Slot, now: float) -> Database | str:
+def _opened(slot: Slot, now: float) -> Database | str | None:
+    """The new database, why it is refused, or None where the next look may find out."""
     if slot.path is None:
-        return "embedded"
+        return None
     try:
         database = open_database(slot.path, now)
+    except Unready:
+        return None
     except SourceRefused as refused:
         return str(refused)
     if is_older(database, slot.database):

@@ -25,7 +25,7 @@ class CountryRenewal:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def end(self) -> None:
-        """Look no more; one that is being read is finished with first, and not used."""
+        """Look no more. One that is just being read is not used."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

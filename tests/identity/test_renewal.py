@@ -1,6 +1,7 @@
 """Country databases whose files are replaced: what is taken in, what is refused, and who notices."""
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -177,6 +178,21 @@ async def test_one_that_changes_while_it_is_read_is_refused(path: Path, monkeypa
     (came,) = await looks(countries, 1)
     assert came.problem == f"{path}: it changed while it was read"
     assert countries.country(ADDRESS) == "DE"
+
+
+async def test_out_of_descriptors_it_tries_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    countries = open_countries(GeoIP((path,)), NOW)
+    put(path, saying("CN", NOW + 60))
+
+    def none_left(name: str, flags: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("proxy.identity.database.os.memfd_create", none_left)
+        assert await looks(countries, 4) == []
+        with pytest.raises(SourceRefused, match="Too many open files"):
+            open_countries(GeoIP((path,)), NOW)
+    assert await looks(countries, 1) == [Renewed("country.mmdb", NOW + 60, None)]
 
 
 # In a whole proxy: who is where decides, and a file that is bad reaches no other provider.
