@@ -142,7 +142,8 @@ class ProviderConnection(asyncio.Protocol):
         self._body = None
         if self._paused:
             self.resume()
-        return self._reusable and self.writable and not self._gone
+        # Unsent is what it answered without having read: it may take that for a request of its own.
+        return self._reusable and not self._gone and not self.transport.get_write_buffer_size()
 
     def tunnel(self, end: TunnelEnd) -> None:
         """From now on bytes go on as they come."""

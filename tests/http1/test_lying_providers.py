@@ -568,3 +568,30 @@ async def test_what_a_provider_is_sent_is_whole_before_its_connection_serves_ano
             await stage.providers["cn"].conversations[0].ended.wait()
         assert (await stage.ask(request())).body == b"early"
         assert len(stage.providers["cn"].conversations) == 2
+
+
+async def test_a_provider_that_answers_before_it_took_all_of_a_whole_body_is_not_asked_again() -> None:
+    answered = asyncio.Event()
+
+    async def script(conversation: Conversation) -> None:
+        await conversation.read_head()
+        conversation.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await answered.wait()
+        await conversation.say(OK)
+        await asyncio.sleep(PATIENCE)
+
+    async with staged({"cn": script}) as stage:
+        client = await stage.client()
+        await client.send(request(method="POST", headers="Transfer-Encoding: chunked"))
+        (connection,) = stage.plane._connections
+        while (provider := getattr(connection.exchange, "_provider", None)) is None:
+            await asyncio.sleep(0.01)
+        while provider.transport.get_write_buffer_size() < 50_000:
+            await client.send(b"4e20\r\n" + b"x" * 20_000 + b"\r\n")
+            await asyncio.sleep(0.01)
+        await client.send(b"0\r\n\r\n")
+        await asyncio.sleep(0.1)
+        answered.set()
+        assert (await client.response()).body == b"good"
+        (state,) = stage.plane.line.fleet.states.values()
+        assert (len(state.pool), state.open) == (0, 0)
