@@ -56,7 +56,7 @@ def judge(
     if arrival.sni is not None and arrival.sni != head.authority.host:
         return Judged(sender, Refusal(421, "host-disagrees-with-sni"))
     demands = line.demands.get(arrival.listener.name)
-    if demands is not None and arrival.tls:
+    if demands is not None:
         demand = demands.of(head.authority.host)
         if demand is not arrival.demand and demand.met_by(arrival.demand, arrival.client_certificate) == "unmet":
             return Judged(sender, Refusal(421, "host-demands-another-handshake"))

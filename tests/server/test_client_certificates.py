@@ -1,6 +1,7 @@
 """Clients with certificates, over real TLS, through the whole proxy: who comes in by which name, and where they go."""
 
 import re
+import socket
 import ssl
 import subprocess
 import time
@@ -450,6 +451,27 @@ def test_a_demand_that_a_reload_brings_holds_for_living_connections(tmp_path: Pa
                 assert made.touched() == before
             with Asking(made.client(issued(made)), running.port("edge"), "open.example") as client:
                 assert client.ask("open.example", "/public")[2] == b"away"
+
+
+def test_a_connection_from_before_the_listener_spoke_tls_has_met_no_demand(tmp_path: Path) -> None:
+    with setting(tmp_path) as made:
+        guarded = made.policy(made.entry("open.example", made.demanding("required")))
+        plain = guarded[: guarded.index("    tls:\n")]
+        with (
+            start(plain, tmp_path) as running,
+            socket.create_connection(("127.0.0.1", running.port("edge")), timeout=WAIT) as client,
+        ):
+            answers = client.makefile("rb")
+            for status in (b"200", b"421"):
+                before = made.touched()
+                client.sendall(b"GET /public HTTP/1.1\r\nHost: open.example\r\n\r\n")
+                assert answers.readline().split()[1] == status
+                while (line := answers.readline()) != b"\r\n":
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line.split(b":")[1])
+                answers.read(length)
+                assert made.touched() == before + (status == b"200")
+                assert running.reload(guarded)
 
 
 def test_a_file_that_holds_no_list_keeps_it_from_starting(tmp_path: Path) -> None:
