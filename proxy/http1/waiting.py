@@ -31,6 +31,15 @@ class Waiting:
         self._task = plane.loop.create_task(self._wait())
 
     async def _wait(self) -> None:
+        try:
+            planner, plan = await self._answered()
+            self._plane.go_on(self._client, planner, plan, self._wall, self._started).begin()
+        except Exception as error:
+            # A mistake of this program: the client is not left waiting, and the operator is told.
+            self._client.transport.abort()
+            self._plane.loop.call_exception_handler({"message": "a request that waited", "exception": error})
+
+    async def _answered(self) -> tuple[Planner, Plan]:
         plan, planner = self._plan, self._plane.planner
         for _ in range(ROUNDS):
             if not isinstance(plan.verdict, Pending):
@@ -39,9 +48,9 @@ class Waiting:
             await asyncio.shield(asyncio.ensure_future(plan.verdict.ready))
             planner = self._plane.planner
             plan = planner.plan(self._client.arrival, plan.head_bytes, time.time())
-        else:
+        if isinstance(plan.verdict, Pending):
             plan = Plan(plan.head_bytes, plan.head, Unproven(503, "source-unavailable"), 0.0)
-        self._plane.go_on(self._client, planner, plan, self._wall, self._started).begin()
+        return planner, plan
 
     def client_half_closed(self) -> bool:
         """The client sends no more; whether its connection stays open until it has its answer."""

@@ -1,8 +1,11 @@
 """The cost of sources is measured for every one of them, against stores that are really there."""
 
+import pytest
+
 from benchmarks.sources import bytes_an_entry, measure
 
 
+@pytest.mark.debian
 def test_every_source_has_its_figures() -> None:
     costs = measure(requests=50, subjects=100)
     assert [cost.source.split(" ")[0] for cost in costs] == ["location", "jwt", "home_cookie", *["directory"] * 4]

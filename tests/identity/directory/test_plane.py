@@ -129,9 +129,10 @@ async def _sqlite(folder: Path, request: pytest.FixtureRequest) -> AsyncIterator
 
 
 STORES = {"http": _http, "valkey": _valkey, "postgres": _postgres, "sqlite": _sqlite}
+DEBIAN = {"postgres": (pytest.mark.debian,)}
 
 
-@pytest.mark.parametrize("kind", STORES)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=DEBIAN.get(kind, ())) for kind in STORES])
 async def test_who_lives_where(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
     async with STORES[kind](tmp_path, request) as store:
         await store.settle({"li": "CN", "anna": "de", "hong": "US"})

@@ -226,6 +226,7 @@ async def accounts(postgres_port: int) -> int:
     return postgres_port
 
 
+@pytest.mark.debian
 async def test_postgres(accounts: int) -> None:
     reader = a_postgres(accounts)
     expected = HOMES | {"gone": None, "first": Entry(None, NOW + 50)}
@@ -254,6 +255,7 @@ QUERIES = {
 }
 
 
+@pytest.mark.debian
 @pytest.mark.parametrize("query", QUERIES)
 async def test_a_query_of_the_operators(accounts: int, query: str) -> None:
     outcome = QUERIES[query]
@@ -265,6 +267,7 @@ async def test_a_query_of_the_operators(accounts: int, query: str) -> None:
         await reader.close()
 
 
+@pytest.mark.debian
 async def test_the_query_can_change_nothing(accounts: int) -> None:
     await administrate(
         accounts,
@@ -277,6 +280,7 @@ async def test_the_query_can_change_nothing(accounts: int) -> None:
     await reader.close()
 
 
+@pytest.mark.debian
 async def test_postgres_with_tls_and_a_password(tmp_path: Path) -> None:
     authority = make_authority(tmp_path)
     issued = authority.issue(ips=["127.0.0.1"])
@@ -300,6 +304,7 @@ def _postgres_with(certificate: Path, key: Path, port: int) -> Any:
     return postgres(tls=(certificate, key), port=port, hba=hba)
 
 
+@pytest.mark.debian
 async def test_postgres_gone_and_back(accounts: int) -> None:
     reader = a_postgres(accounts)
     assert await reader.find("acct", NOW) == Entry("eu")
@@ -309,6 +314,7 @@ async def test_postgres_gone_and_back(accounts: int) -> None:
     assert await fault(a_postgres(free_port())) == "refused"
 
 
+@pytest.mark.debian
 async def test_no_postgres_answer_is_taken_for_another_subjects(accounts: int) -> None:
     reader = a_postgres(accounts, query="SELECT $1 AS home, pg_sleep(0.002)")
 
