@@ -117,8 +117,8 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(HIGH_WATER)
-        believed = not self.arrival.demand.asks or self._meet_client(transport.get_extra_info("ssl_object"))
         self.plane.opened(self)
+        believed = not self.arrival.demand.asks or self._meet_client(transport.get_extra_info("ssl_object"))
         self.expect(Wait.FIRST_HEAD, time.monotonic() + self.plane.timeouts.head)
         if not believed:
             self.cut()

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from proxy.http1.arrival import Arrival
+from proxy.http1.demands import Demand
 from tests.http1.scenes import UPGRADE, eventually, metric, nothing_left, open_at, told
 from tests.http1.staging import (
     BRITAIN,
@@ -423,3 +424,28 @@ async def test_all_of_a_flood_of_pipelined_requests_is_answered_in_order() -> No
         assert [(await client.response()).body for _ in range(1000)] == [b"/%d" % i for i in range(1000)]
         await sending
         await told(stage, 1000)
+
+
+async def test_a_connection_is_counted_once_whatever_its_certificate_does_to_us(
+    wire: FakeTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted down alone, it would make room for one more than the policy's limit."""
+
+    def broken(certificate: bytes | None, now: float) -> bool:
+        raise ValueError("a certificate that nobody can read")
+
+    class Resumed:
+        session_reused = True
+
+        def getpeercert(self, binary_form: bool) -> bytes:
+            return b"certificate"
+
+    async with staged({"cn": answering()}) as stage:
+        demand = Demand("required", resumes=broken)
+        arrival = Arrival(stage.plane.line.policy.listeners[0], ip_address("127.0.0.1"), demand=demand)
+        connection = stage.plane.connection(arrival)
+        monkeypatch.setattr(wire, "get_extra_info", lambda name: Resumed())
+        with pytest.raises(ValueError, match="nobody can read"):
+            connection.connection_made(wire)
+        connection.connection_lost(None)
+        assert metric(stage, "domicile_connections") == 0
