@@ -21,8 +21,6 @@ from proxy.identity.evidence import Evidence
 from proxy.policy.settings import CertificatePlace, ClientCertificate
 from tests.authority import Authority, Issued, make_authority
 
-# A little ahead, since some certificates are made later than this.
-NOW = time.time() + 60
 NOBODY = Silent()
 C, CN, OU = (CertificatePlace("field", name) for name in ("C", "CN", "OU"))
 NAMES = {"C": NameOID.COUNTRY_NAME, "CN": NameOID.COMMON_NAME, "OU": NameOID.ORGANIZATIONAL_UNIT_NAME}
@@ -54,8 +52,12 @@ def der(issued: Issued) -> bytes:
     return issued.parsed.public_bytes(Encoding.DER)
 
 
-def asked(asking: ClientCertificateSource, certificate: bytes | None, now: float = NOW) -> Home | Silent | Invalid:
-    return asking.answer(Evidence((), client_certificate=certificate), NOBODY, now)
+def asked(
+    asking: ClientCertificateSource, certificate: bytes | None, now: float | None = None
+) -> Home | Silent | Invalid:
+    # At the moment of asking: a certificate may have been made a second ago, and the tests run for minutes.
+    moment = time.time() + 1 if now is None else now
+    return asking.answer(Evidence((), client_certificate=certificate), NOBODY, moment)
 
 
 def subject_answer(authority: Authority, *fields: tuple[str, str]) -> Home | Silent | Invalid:
@@ -276,9 +278,10 @@ def forwarding(
     *fields: tuple[bytes, bytes],
     trusted: bool = True,
     own: bytes | None = None,
-    now: float = NOW,
+    now: float | None = None,
 ) -> Home | Silent | Invalid:
-    return asking.answer(Evidence(fields, client_certificate=own, trusted=trusted), NOBODY, now)
+    moment = time.time() + 1 if now is None else now
+    return asking.answer(Evidence(fields, client_certificate=own, trusted=trusted), NOBODY, moment)
 
 
 def test_only_a_trusted_proxys_field_is_read(authority: Authority) -> None:
