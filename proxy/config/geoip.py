@@ -1,5 +1,6 @@
 """Where client addresses are: country databases that have to agree, and what the operator knows better."""
 
+import struct
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,9 +35,12 @@ def _read_data(text: str, surroundings: Surroundings) -> Path | None:
 def database_age(path: Path) -> int:
     """When a country database was built, in seconds since the epoch. Raises Wrong."""
     try:
-        with maxminddb.open_database(path) as database:
-            return database.metadata().build_epoch
-    except (maxminddb.InvalidDatabaseError, ValueError, TypeError, EOFError):
+        with maxminddb.open_database(path, maxminddb.MODE_MMAP) as database:
+            metadata = database.metadata()
+            if metadata.binary_format_major_version != 2:
+                raise ValueError
+            return metadata.build_epoch
+    except (maxminddb.InvalidDatabaseError, ValueError, LookupError, TypeError, AttributeError, EOFError, struct.error):
         raise Wrong(f"{VALUE} is no MMDB database", "name one that gives countries by address") from None
     except OSError as error:
         raise Wrong(f"{VALUE} cannot be read: {error.strerror}", "relative paths start at the policy file") from None
