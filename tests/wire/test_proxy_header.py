@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from proxy.policy.facts import Address
@@ -368,6 +368,8 @@ def test_changed_anywhere_it_never_raises_and_never_goes_back_on_its_word(
 @settings(max_examples=200)
 def test_a_changed_bit_of_a_checked_header_is_never_believed(header: bytes, place: int, bit: int) -> None:
     place %= len(header)
+    # A checksum that is no longer called one is not looked for: nobody has to send it.
+    assume(header[place : place + 3] != b"\3\0\4")
     changed = header[:place] + bytes([header[place] ^ 1 << bit]) + header[place + 1 :]
     found = read_proxy_header(changed)
     # LOCAL alone has no checksum that is looked at; nothing of it is believed.
