@@ -482,7 +482,13 @@ def test_killed_while_it_writes_all_or_nothing_is_imported(policy: Path) -> None
 
 def test_ctrl_c_imports_nothing(policy: Path) -> None:
     import_text(policy, "subject,home\nsubject-000000,eu\n")
-    process = program("import", policy, "-", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    heeded = signal.getsignal(signal.SIGINT)
+    # A shell starts what it puts in the background deaf to SIGINT, and its children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = program("import", policy, "-", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, heeded)
     assert process.stdin is not None
     process.stdin.write(many(100_000, "cn"))
     process.send_signal(signal.SIGINT)
