@@ -83,13 +83,15 @@ class Stage:
         try:
             sock.sendall(before)
             if tls:
+                # Python 3.11 leaves its TLS socket open when it wraps one that was reset before.
+                sock.getpeername()
                 sock = self.trust.wrap_socket(sock, server_hostname="storage.example")
             lines = (f"GET {path} HTTP/1.1", "Host: storage.example", "Connection: close", *fields, "", "")
             sock.sendall("\r\n".join(lines).encode())
             data = b""
             while piece := sock.recv(65536):
                 data += piece
-        except (ConnectionError, ssl.SSLError):
+        except OSError:
             return 0, ""
         finally:
             sock.close()
@@ -216,6 +218,8 @@ def test_haproxys_own_connections_are_its_own(tmp_path: Path) -> None:
         assert stage.refused("plain", "proxy-missing") == 0
 
 
+# The reset may come between the look and the wrapping.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
 def test_who_comes_past_them_is_not_believed(tmp_path: Path) -> None:
     lie = (ip_address("127.0.1.1"), 40000)
     with running(tmp_path) as stage:
