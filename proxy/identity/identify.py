@@ -21,7 +21,7 @@ from proxy.identity.home_cookie import HomeCookieSource, open_home_cookie
 from proxy.identity.jwt import jwt_made_of, open_jwt
 from proxy.identity.location import LocationSource
 from proxy.identity.places import Places
-from proxy.policy.facts import NO_SOURCE, UNKNOWN
+from proxy.policy.facts import NO_SOURCE, SUBJECT, UNKNOWN
 from proxy.policy.settings import ClientCertificate, Directory, HomeCookie, Jwt, Subject, Zone
 from proxy.policy.settings import Source as Definition
 
@@ -161,14 +161,15 @@ class Sources:
                 steps.append(Step(source.kind, answer, home))
             if type(answer) is Silent:
                 if answer.subject is not None:
-                    known = replace(answer, account=answer.account or known.account, source=source.kind)
+                    acting, account = _acting(known, answer), answer.account or known.account
+                    known = replace(answer, actor=acting, account=account, source=source.kind)
                 elif answer.account and not known.account:
                     known = replace(known, account=True)
                 until = _earlier(until, answer.until)
             elif type(answer) is Home:
                 until = _earlier(until, answer.until)
                 whom = known if answer.subject is None else answer
-                identity = Identity(home or UNKNOWN, source.kind, whom.subject, whom.actor, drop, until)
+                identity = Identity(home or UNKNOWN, source.kind, whom.subject, _acting(known, whom), drop, until)
                 return Asked(identity, ends["home"])
             elif isinstance(answer, Pending):
                 return Asked(answer, None)
@@ -268,3 +269,8 @@ def _earlier(one: float | None, other: float | None) -> float | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
+
+
+def _acting(known: Silent, later: Home | Silent) -> str:
+    """Who acts: staff who were verified stay staff, whosever credential they show besides their own."""
+    return later.actor if known.actor in (SUBJECT, UNKNOWN) else known.actor

@@ -183,7 +183,11 @@ def test_whom_a_silent_source_verified_stays_known() -> None:
     assert last.known == support
     verified = Fake(Home("DE", "other", "subject", None))
     assert Sources([Fake(support), verified], Places(ZONES)).identify(shown(), NOW) == Identity(
-        "eu", "jwt", "other", "subject", until=NOW + 50
+        "eu", "jwt", "other", "support", until=NOW + 50
+    ), "staff stay staff, whosever token they show"
+    silent = Fake(Silent("other", "subject"))
+    assert Sources([Fake(support), silent, last], Places(ZONES)).identify(shown(), NOW) == Identity(
+        "eu", "jwt", "other", "support", until=NOW + 50
     )
 
 
