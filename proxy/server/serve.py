@@ -226,6 +226,10 @@ class _Service:
                 JOURNAL.error("%s", mistake)
             JOURNAL.error("the new policy is refused; policy %s stays in force", self._policy.digest)
             return
+        except Exception:
+            # A mistake of this program: counted, and told by the loop's handler.
+            self._metrics.reloaded("refused")
+            raise
         self._metrics.reloaded("loaded")
         _tell(loaded.findings)
         JOURNAL.info("policy %s is in force", self._policy.digest)
