@@ -41,6 +41,27 @@ connections is reached. `local`: this machine is out of descriptors, ports or me
 protocol, before a valid head.
 """
 
+Outcome = Literal[
+    "completed",
+    "denied",
+    "unproven",
+    "unavailable",
+    "unreachable",
+    "timeout",
+    "reset",
+    "idle",
+    "lifetime",
+    "withdrawn",
+    "client-left",
+    "drained",
+]
+"""How a connection of a tls or tcp listener ended.
+
+`denied`: by the law. `unproven`: a credential did not verify. `unavailable`: a source of a home, or every permitted
+provider, is down. `unreachable`: no permitted provider could be connected, `timeout`: in time. `reset`: one side broke
+it. `idle`, `lifetime`: a limit ended it. `client-left`: before a provider was reached. `drained`: we ended.
+"""
+
 _REASONS = (*get_args(Reason), UNAVAILABLE)
 
 
@@ -55,6 +76,9 @@ class Metrics(Collector):
         self._withdrawn: dict[tuple[str, ...], Cell] = {}
         self._attempts: dict[tuple[str, ...], Cell] = {}
         self._retries: dict[tuple[str, ...], Cell] = {}
+        self._passed: dict[tuple[str, ...], Cell] = {}
+        self._restarts: dict[tuple[str, ...], Cell] = {(): Cell()}
+        self._workers: Callable[[], int] | None = None
         self._reloads: dict[tuple[str, ...], Cell] = {(result,): Cell() for result in get_args(Reload)}
         self._rule_sets: WeakValueDictionary[tuple[str, ...], RuleSetCell] = WeakValueDictionary()
         self._rules: defaultdict[str, int] = defaultdict(int)
@@ -110,6 +134,22 @@ class Metrics(Collector):
     def retries(self, provider: str, zone: str) -> Cell:
         """Tries at this provider that were not their request's first."""
         return self._retries.setdefault((provider, zone), Cell())
+
+    def passed(self, listener: str, provider: str, zone: str, outcome: Outcome) -> Cell:
+        """Connections of a tls or tcp listener that ended in one way; `none` twice for what reached no provider."""
+        if (listener, provider, zone, outcome) not in self._passed:
+            self._know_listener(listener)
+            for word in get_args(Outcome):
+                self._passed[listener, provider, zone, word] = Cell()
+        return self._passed[listener, provider, zone, outcome]
+
+    def restarted(self) -> None:
+        """Count one worker that died and was replaced."""
+        self._restarts[()].count += 1
+
+    def workers(self, living: Callable[[], int]) -> None:
+        """Where a scrape learns how many workers live."""
+        self._workers = living
 
     def reloaded(self, result: Reload) -> None:
         """Count one reload by what came of it."""
@@ -237,6 +277,20 @@ class Metrics(Collector):
         )
         yield families.counted(
             "domicile_retries", "Tries at a provider that were not their request's first.", provider, self._retries
+        )
+        yield families.counted(
+            "domicile_passed_connections",
+            "Connections of tls and tcp listeners that ended, by how.",
+            ("listener", "provider", "zone", "outcome"),
+            self._passed,
+        )
+        yield families.counted("domicile_worker_restarts", "Workers that died and were replaced.", (), self._restarts)
+        yield families.numbered(
+            "domicile_workers",
+            "Workers that live.",
+            "gauge",
+            (),
+            () if self._workers is None else (((), self._workers()),),
         )
         yield families.numbered(
             "domicile_policy",

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from proxy.policy.decision import Reason
 from proxy.telemetry.exposition import SLICE
 from proxy.telemetry.histogram import BOUNDS, Histogram
-from proxy.telemetry.metrics import NONE, Attempt, Metrics
+from proxy.telemetry.metrics import NONE, Attempt, Metrics, Outcome
 from proxy.telemetry.sources import LookUps, SourceReport
 from tests.peers.process import program
 
@@ -37,6 +37,9 @@ DESIGNED = {
     "domicile_withdrawn_total": {"listener", "provider"},
     "domicile_attempts_total": {"provider", "zone", "result"},
     "domicile_retries_total": {"provider", "zone"},
+    "domicile_passed_connections_total": {"listener", "provider", "zone", "outcome"},
+    "domicile_workers": set(),
+    "domicile_worker_restarts_total": set(),
     "domicile_source_answers_total": {"source", "answer"},
     "domicile_source_duration_seconds_bucket": {"source", "le"},
     "domicile_source_cache_total": {"source", "result"},
@@ -77,6 +80,8 @@ def filled() -> Metrics:
     metrics.withdrawn("edge", "china-telecom")
     metrics.attempts("china-telecom", "cn-mainland", "answered")
     metrics.retries("china-telecom", "cn-mainland")
+    metrics.passed("pass", "china-telecom", "cn-mainland", "completed")
+    metrics.workers(lambda: 2)
     metrics.policy("sha256:00", ["mainland"])
     metrics.certificates({"edge.pem": 1.9e9})
     metrics.refused(lambda: [("edge", "turned-away", 1)])
@@ -142,6 +147,26 @@ def test_a_provider_shows_every_result_of_a_try_at_zero():
         r: value(metrics, "domicile_attempts_total", provider="own-eu", zone="eu", result=r) for r in get_args(Attempt)
     }
     assert shown == {result: float(result == "tls") for result in get_args(Attempt)}
+
+
+def test_a_passed_connection_shows_every_outcome_at_zero():
+    metrics = Metrics()
+    metrics.passed("pass", "own-eu", "eu", "idle").count += 1
+
+    place = {"listener": "pass", "provider": "own-eu", "zone": "eu"}
+    shown = {o: value(metrics, "domicile_passed_connections_total", **place, outcome=o) for o in get_args(Outcome)}
+    assert shown == {outcome: float(outcome == "idle") for outcome in get_args(Outcome)}
+    assert value(metrics, "domicile_connections", listener="pass") == 0
+
+
+def test_workers_and_their_restarts():
+    metrics = Metrics()
+    assert value(metrics, "domicile_worker_restarts_total") == 0
+    metrics.workers(lambda: 3)
+    metrics.restarted()
+
+    assert value(metrics, "domicile_workers") == 3
+    assert value(metrics, "domicile_worker_restarts_total") == 1
 
 
 def test_a_word_that_is_no_reason_is_refused():

@@ -18,7 +18,7 @@ import yaml
 from proxy.admin import AdminServer, Readiness, Status
 from proxy.policy.decision import Reason
 from proxy.policy.settings import TcpBind
-from proxy.telemetry.metrics import UNAVAILABLE, Attempt, Metrics, Reload
+from proxy.telemetry.metrics import UNAVAILABLE, Attempt, Metrics, Outcome, Reload
 from proxy.telemetry.record import line, static_part
 from proxy.telemetry.sources import LookUps, SourceReport
 from tests.peers.process import program
@@ -193,6 +193,8 @@ def test_the_documentation_lists_every_family_with_its_labels():
     traffic = Traffic()
     traffic.metrics.withdrawn("edge", "own-eu")
     traffic.metrics.retries("own-eu", "eu")
+    traffic.metrics.passed("pass", "own-eu", "eu", "completed")
+    traffic.metrics.workers(lambda: 2)
 
     made: dict[str, set[str]] = {}
     for family in traffic.metrics.registry.collect():
@@ -205,7 +207,16 @@ def test_the_documentation_lists_every_family_with_its_labels():
 
 def test_the_documentation_explains_every_word_of_a_label():
     text = (ROOT / "docs" / "metrics.md").read_text()
-    words = {*get_args(Attempt), *get_args(Reload), *get_args(Reason), UNAVAILABLE, "none", "to_provider", "to_client"}
+    words = {
+        *get_args(Attempt),
+        *get_args(Outcome),
+        *get_args(Reload),
+        *get_args(Reason),
+        UNAVAILABLE,
+        "none",
+        "to_provider",
+        "to_client",
+    }
 
     assert {word for word in words if f"`{word}`" not in text} == set()
 
