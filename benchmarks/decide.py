@@ -27,11 +27,11 @@ from proxy.policy.settings import (
     Provider,
     ProviderTimeouts,
     ProviderTls,
-    Subject,
     TcpBind,
     Timeouts,
     Zone,
 )
+from proxy.policy.subject import Subject
 
 _ZONES = (Zone("cn", frozenset({"CN"})), Zone("eu", EEA), Zone("rest", COUNTRIES - EEA - {"CN"}))
 _ACTORS = ("subject", "support", "engineer", "unknown")

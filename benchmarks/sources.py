@@ -33,11 +33,11 @@ from proxy.identity.home_cookie import HomeCookies, HomeCookieSource
 from proxy.identity.identify import Source
 from proxy.identity.jwt import open_jwt
 from proxy.identity.location import LocationSource
-from proxy.policy.settings import (
+from proxy.policy.settings import GeoIP
+from proxy.policy.subject import (
     Directory,
     DirectoryCache,
     DirectoryKey,
-    GeoIP,
     HttpStore,
     Jwt,
     PostgresStore,

@@ -13,7 +13,7 @@ from proxy.identity.answers import Home, Invalid, Pending, Silent, Unavailable
 from proxy.identity.identify import Step
 from proxy.policy.facts import Address
 from proxy.policy.policy import Policy
-from proxy.policy.settings import Directory, Jwt, KeySetUrl, Source, SqliteStore
+from proxy.policy.subject import Directory, Jwt, KeySetUrl, Source, SqliteStore
 from proxy.providers.resolve import Resolver
 from proxy.server.load import open_line
 from proxy.wire.refusal import Refusal

@@ -8,7 +8,7 @@ from proxy.config.conditions import NetworkText
 from proxy.config.note import VALUE, Wrong
 from proxy.config.part import OneOrSeveral, Part, Typed, pattern
 from proxy.config.places import read_field_name
-from proxy.policy.settings import ClientHeader
+from proxy.policy.subject import ClientHeader
 
 _CREDENTIALS = frozenset({"authorization", "cookie"})
 

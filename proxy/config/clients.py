@@ -11,7 +11,8 @@ from proxy.config.part import OneOrSeveral, Part, Typed, any_key, as_text, words
 from proxy.config.revocation import RevocationFile, read_lists, unlisted, unrooted
 from proxy.config.scalars import one_of
 from proxy.config.trust import AuthorityFile, CertificateFile, KeyFile, certificates
-from proxy.policy.settings import Certificate, CertificatePlace, ClientCertificate
+from proxy.policy.settings import Certificate
+from proxy.policy.subject import CertificatePlace, ClientCertificate
 
 _MODES = ("none", "optional", "required")
 Mode = Annotated[Literal["none", "optional", "required"], Typed(one_of(_MODES), words(*_MODES))]

@@ -14,13 +14,13 @@ from proxy.config.part import VARIABLE, Json, Part, Typed, any_key, pattern, wor
 from proxy.config.places import FieldName, FieldValue
 from proxy.config.scalars import is_token, one_of, read_text
 from proxy.config.trust import AnyPath, AuthorityFile
-from proxy.policy.settings import (
+from proxy.policy.settings import Secret
+from proxy.policy.subject import (
     Directory,
     DirectoryCache,
     DirectoryKey,
     HttpStore,
     PostgresStore,
-    Secret,
     SqliteStore,
     Store,
     ValkeyStore,

@@ -12,7 +12,8 @@ from proxy.config.part import OneOrSeveral, Part, Typed, as_text, pattern
 from proxy.config.scalars import read_duration
 from proxy.config.tokens import CookieName
 from proxy.config.trust import read_bytes, read_path
-from proxy.policy.settings import HomeCookie, Secret
+from proxy.policy.settings import Secret
+from proxy.policy.subject import HomeCookie
 
 _SMALLEST, _LARGEST = 32, 1024  # bytes; as in proxy.identity.home_cookie, which a test holds to this
 _MONTH = 30 * 86400.0

@@ -15,7 +15,7 @@ from proxy.config.scalars import read_name
 from proxy.config.surroundings import ZoneRef
 from proxy.config.tokens import JwtPart
 from proxy.policy.rules import StatedHome
-from proxy.policy.settings import Location, Source, Subject
+from proxy.policy.subject import Location, Source, Subject
 
 
 def _read_actor(text: str) -> str:

@@ -14,7 +14,7 @@ from proxy.config.part import Part, Typed, any_key, as_text, pattern
 from proxy.config.places import read_field_name
 from proxy.config.scalars import is_token, read_claim
 from proxy.config.trust import AuthorityFile
-from proxy.policy.settings import Jwt, KeySetUrl, TokenPlace
+from proxy.policy.subject import Jwt, KeySetUrl, TokenPlace
 
 _SCHEME = "://"
 

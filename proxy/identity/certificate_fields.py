@@ -13,7 +13,7 @@ from typing import Final
 from cryptography import x509
 
 from proxy.identity.claims import Refused
-from proxy.policy.settings import CertificatePlace
+from proxy.policy.subject import CertificatePlace
 
 LONGEST: Final = 512
 """Bytes of a value as UTF-8."""

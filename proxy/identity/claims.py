@@ -11,7 +11,7 @@ from math import isfinite
 
 from proxy.identity.answers import Cause, Home, Silent
 from proxy.policy.facts import SUBJECT, UNKNOWN
-from proxy.policy.settings import Jwt
+from proxy.policy.subject import Jwt
 
 LONGEST_SUBJECT = 255
 """Characters of a subject id (OpenID Connect Core 2 has the same bound)."""

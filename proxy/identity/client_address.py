@@ -20,7 +20,7 @@ from ipaddress import IPv4Address
 from proxy.identity.addresses import parse_address, unmapped
 from proxy.identity.networks import Networks
 from proxy.policy.facts import Address
-from proxy.policy.settings import ClientHeader
+from proxy.policy.subject import ClientHeader
 
 LONGEST_CHAIN = 32
 """How many trusted hops are walked before the chain counts as unreadable."""

@@ -33,7 +33,7 @@ from proxy.identity.forwarded_certificate import NAMES, byte_sequence, forwarded
 from proxy.identity.refused import SourceRefused
 from proxy.identity.remembered import Remembered
 from proxy.policy.facts import SUBJECT, UNKNOWN
-from proxy.policy.settings import ClientCertificate
+from proxy.policy.subject import ClientCertificate
 
 REMEMBERED: Final = 16384
 """Certificates whose words are kept: about 6 MB."""

@@ -13,7 +13,8 @@ class Evidence:
     client's address as `client_address` found it, None where there is none that can be believed. country:
     that address's country, upper-case ISO 3166-1 alpha-2 or `unknown`. host, path: in canonical form, path
     None where it has none. sni: the ClientHello's server name, None without one. client_certificate: DER,
-    verified by the listener's CA. trusted: whether the peer is a trusted proxy.
+    verified by the listener's CA. trusted: whether the peer is a trusted proxy. tlvs: types and values of the
+    PROXY v2 header that a trusted proxy sent, in order.
     """
 
     fields: tuple[tuple[bytes, bytes], ...] = field(repr=False)
@@ -24,3 +25,4 @@ class Evidence:
     sni: str | None = None
     client_certificate: bytes | None = field(default=None, repr=False)
     trusted: bool = False
+    tlvs: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)

@@ -24,7 +24,7 @@ from proxy.identity.cookies import cookie_values
 from proxy.identity.evidence import Evidence
 from proxy.identity.refused import SourceRefused
 from proxy.policy.facts import UNKNOWN
-from proxy.policy.settings import HomeCookie
+from proxy.policy.subject import HomeCookie
 
 SMALLEST_KEY: Final = 32
 """Bytes of a key: as many as the MAC has (RFC 2104 section 3)."""

@@ -22,8 +22,9 @@ from proxy.identity.jwt import jwt_made_of, open_jwt
 from proxy.identity.location import LocationSource
 from proxy.identity.places import Places
 from proxy.policy.facts import NO_SOURCE, SUBJECT, UNKNOWN
-from proxy.policy.settings import ClientCertificate, Directory, HomeCookie, Jwt, Subject, Zone
-from proxy.policy.settings import Source as Definition
+from proxy.policy.settings import Zone
+from proxy.policy.subject import ClientCertificate, Directory, HomeCookie, Jwt, Subject
+from proxy.policy.subject import Source as Definition
 
 
 @dataclass(frozen=True, slots=True)

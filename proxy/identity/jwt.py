@@ -28,7 +28,7 @@ from proxy.identity.refused import SourceRefused
 from proxy.identity.remembered import Remembered
 from proxy.identity.remote_keys import RemoteKeys
 from proxy.identity.strict import base64url, json_object
-from proxy.policy.settings import Jwt, TokenPlace
+from proxy.policy.subject import Jwt, TokenPlace
 
 LARGEST_TOKEN: Final = 8192
 """Bytes of a token; a larger one is invalid."""

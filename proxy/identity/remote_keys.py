@@ -21,7 +21,7 @@ import aiohttp
 from proxy.identity.counts import SourceCount
 from proxy.identity.keyset import LARGEST_KEY_SET, KeySet, read_key_set
 from proxy.identity.refused import SourceRefused
-from proxy.policy.settings import KeySetUrl
+from proxy.policy.subject import KeySetUrl
 
 INTERVAL: Final = 10.0
 """Seconds between two fetches that tokens with unknown keys ask for."""

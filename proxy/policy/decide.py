@@ -35,7 +35,7 @@ from proxy.policy.facts import UNCLASSIFIED, UNKNOWN, Facts
 from proxy.policy.matcher import Masks, Matcher
 from proxy.policy.rules import Condition, Selector
 from proxy.policy.selectors import dates, fits, in_force, selector_dates
-from proxy.policy.settings import Directory
+from proxy.policy.subject import Directory
 
 if TYPE_CHECKING:
     from proxy.policy.policy import Policy

@@ -2,17 +2,20 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from proxy.policy.decide import Decider
 from proxy.policy.rules import DataClass, Guarantee, Route, Rule
-from proxy.policy.settings import Admin, GeoIP, Limits, Listener, Log, Provider, Subject, Timeouts, Zone
+from proxy.policy.settings import AUTO, Admin, GeoIP, Limits, Listener, Log, Provider, Timeouts, Workers, Zone
+from proxy.policy.subject import Subject
 
 
 @dataclass(frozen=True, eq=False)
 class Policy:
     """All that a policy file says. `digest` is the SHA-256 of its bytes, as `sha256:` and hex.
 
-    Names are checked: every zone, provider, class, listener and actor that is referred to exists.
+    Names are checked: every zone, provider, class, listener and actor that is referred to exists. control: the Unix
+    socket at which a new program finds this one; None where it is not to be found.
     Compared by identity: two loads are two policies.
     """
 
@@ -30,6 +33,8 @@ class Policy:
     timeouts: Timeouts
     log: Log
     admin: Admin
+    workers: Workers = AUTO
+    control: Path | None = None
 
     @cached_property
     def decider(self) -> Decider:

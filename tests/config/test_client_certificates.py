@@ -12,7 +12,8 @@ from cryptography.x509 import load_pem_x509_crl
 from proxy.config import Note, load
 from proxy.config.clients import FIELDS
 from proxy.identity import certificate_fields
-from proxy.policy.settings import Certificate, CertificatePlace, ClientCertificate
+from proxy.policy.settings import Certificate
+from proxy.policy.subject import CertificatePlace, ClientCertificate
 from tests.authority import Authority, make_authority
 from tests.config.marked import assert_marked, completed, loaded, write
 

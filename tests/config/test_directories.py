@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from proxy.config.schema import policy_schema
-from proxy.policy.settings import (
+from proxy.policy.settings import Secret
+from proxy.policy.subject import (
     Directory,
     DirectoryCache,
     DirectoryKey,
     HttpStore,
     PostgresStore,
-    Secret,
     SqliteStore,
     ValkeyStore,
 )

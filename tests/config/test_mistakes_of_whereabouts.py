@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.policy.settings import ClientHeader, CountryOverride, GeoIP
+from proxy.policy.settings import CountryOverride, GeoIP
+from proxy.policy.subject import ClientHeader
 from tests.config.marked import NOW, assert_marked, loaded
 from tests.identity.mmdb_files import mmdb
 

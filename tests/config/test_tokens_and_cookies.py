@@ -7,7 +7,8 @@ import pytest
 
 from proxy.config import PolicyRefused
 from proxy.identity.home_cookie import open_home_cookie
-from proxy.policy.settings import HomeCookie, Jwt, KeySetUrl, Secret, TokenPlace
+from proxy.policy.settings import Secret
+from proxy.policy.subject import HomeCookie, Jwt, KeySetUrl, TokenPlace
 from tests.config.marked import assert_marked, loaded, refused
 
 KEY = "0123456789abcdefghijklmnopqrstuv"

@@ -15,16 +15,15 @@ from proxy.policy.settings import (
     Endpoint,
     GeoIP,
     Limits,
-    Location,
     Log,
     ProviderTimeouts,
     ProviderTls,
     Secret,
-    Subject,
     TcpBind,
     Timeouts,
     UnixBind,
 )
+from proxy.policy.subject import Location, Subject
 from tests.config.marked import NOW, loaded
 
 # The policy file of the design, without what this version does not have.

@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
-from proxy.policy.settings import KeySetUrl
+from proxy.policy.subject import KeySetUrl
 from tests.authority import make_authority
 from tests.identity import tokens
 

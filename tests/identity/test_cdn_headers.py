@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.identity.client_address import CdnHeader, Client, find_client
 from proxy.identity.networks import Networks
-from proxy.policy.settings import ClientHeader
+from proxy.policy.subject import ClientHeader
 from proxy.wire.request_head import HeadLimits, RequestHead, read_request_head
 from proxy.wire.request_writer import Sender, end_to_end
 

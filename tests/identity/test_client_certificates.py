@@ -18,7 +18,7 @@ from proxy.identity.answers import Home, Invalid, Silent
 from proxy.identity.certificate_fields import FIELDS
 from proxy.identity.client_certificate import ClientCertificateSource, open_client_certificate
 from proxy.identity.evidence import Evidence
-from proxy.policy.settings import CertificatePlace, ClientCertificate
+from proxy.policy.subject import CertificatePlace, ClientCertificate
 from tests.authority import Authority, Issued, make_authority
 
 NOBODY = Silent()

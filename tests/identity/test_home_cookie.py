@@ -11,7 +11,8 @@ from proxy.identity.answers import Home, Invalid, Silent
 from proxy.identity.evidence import Evidence
 from proxy.identity.home_cookie import LARGEST_KEY, SMALLEST_KEY, HomeCookies, HomeCookieSource, Shown, open_home_cookie
 from proxy.identity.refused import SourceRefused
-from proxy.policy.settings import HomeCookie, Secret
+from proxy.policy.settings import Secret
+from proxy.policy.subject import HomeCookie
 from tests.identity.tokens import NOW
 
 OLD, NEW, STRANGERS = b"o" * 16 + b"0123456789abcdef", b"n" * 16 + b"0123456789abcdef", b"s" * 16 + b"0123456789abcdef"

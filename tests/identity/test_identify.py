@@ -18,7 +18,8 @@ from proxy.identity.identify import Identity, Sources, open_sources
 from proxy.identity.places import Places
 from proxy.identity.refused import SourceRefused
 from proxy.policy.countries import COUNTRIES
-from proxy.policy.settings import Jwt, Location, Subject, Zone
+from proxy.policy.settings import Zone
+from proxy.policy.subject import Jwt, Location, Subject
 from tests.identity import tokens
 from tests.identity.tokens import NOW, token
 

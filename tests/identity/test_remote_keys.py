@@ -17,7 +17,7 @@ from proxy.identity.jwt import JwtSource
 from proxy.identity.keyset import LARGEST_KEY_SET
 from proxy.identity.refused import SourceRefused
 from proxy.identity.remote_keys import FIRST_RETRY, INTERVAL, RemoteKeys
-from proxy.policy.settings import Jwt, KeySetUrl
+from proxy.policy.subject import Jwt, KeySetUrl
 from tests.authority import make_authority
 from tests.identity import tokens
 from tests.identity.key_server import Answer as Said

@@ -8,7 +8,7 @@ import pytest
 from proxy.identity.answers import Home, Invalid, Silent
 from proxy.identity.evidence import Evidence
 from proxy.identity.identify import Identity, Sources, open_sources
-from proxy.policy.settings import Location, Subject, TokenPlace
+from proxy.policy.subject import Location, Subject, TokenPlace
 from tests.identity import tokens
 from tests.identity.test_identify import COUNTRY_DATA, ZONES, jwt
 from tests.identity.tokens import NOW, token

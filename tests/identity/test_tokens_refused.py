@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from proxy.identity.answers import Home, Invalid, Silent
 from proxy.identity.evidence import Evidence
 from proxy.identity.jwt import LARGEST_TOKEN, JwtSource, open_jwt
-from proxy.policy.settings import Jwt
+from proxy.policy.subject import Jwt
 from tests.identity import tokens
 from tests.identity.tokens import NOW, b64, claims, ec_jwk, ed_jwk, rsa_jwk, sealed, token
 

@@ -17,11 +17,11 @@ from proxy.policy.settings import (
     Provider,
     ProviderTimeouts,
     ProviderTls,
-    Subject,
     TcpBind,
     Timeouts,
     Zone,
 )
+from proxy.policy.subject import Subject
 
 
 def a_provider(name, operator, zone, **changes):

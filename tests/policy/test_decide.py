@@ -10,7 +10,7 @@ from proxy.policy.decision import Denial, Permit
 from proxy.policy.facts import UNKNOWN, Facts
 from proxy.policy.routes import preferred
 from proxy.policy.rules import Condition, DataClass, Route, Rule, StatedHome
-from proxy.policy.settings import Subject
+from proxy.policy.subject import Subject
 from tests.policy import reference, strategies
 from tests.policy.samples import ANY, a_policy, provider, the_same, when, zone
 

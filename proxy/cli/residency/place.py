@@ -16,7 +16,7 @@ from proxy.config.note import Wrong
 from proxy.identity.directory.store import Store, StoreRefused
 from proxy.identity.places import Places
 from proxy.policy.policy import Policy
-from proxy.policy.settings import Directory, SqliteStore
+from proxy.policy.subject import Directory, SqliteStore
 
 
 class Place:

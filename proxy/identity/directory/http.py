@@ -16,7 +16,7 @@ from yarl import URL
 
 from proxy.identity.directory.dated import LARGEST_RECORD, read_object
 from proxy.identity.directory.reader import Entry, Fault, ReaderFailed
-from proxy.policy.settings import HttpStore
+from proxy.policy.subject import HttpStore
 
 _IDLE: Final = 15.0
 """Seconds that a connection waits for the next question; services commonly close theirs later than that."""

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from proxy.identity.answers import Cause, Silent
 from proxy.identity.evidence import Evidence
-from proxy.policy.settings import DirectoryKey
+from proxy.policy.subject import DirectoryKey
 
 LONGEST_KEY: Final = 512
 """Bytes of a key as UTF-8."""

@@ -7,7 +7,7 @@ from proxy.identity.directory.contexts import store_context
 from proxy.identity.directory.reader import Reader
 from proxy.identity.directory.source import DirectorySource
 from proxy.identity.refused import SourceRefused
-from proxy.policy.settings import Directory, HttpStore, PostgresStore, SqliteStore, ValkeyStore
+from proxy.policy.subject import Directory, HttpStore, PostgresStore, SqliteStore, ValkeyStore
 
 
 def directory_files(definition: Directory) -> object:

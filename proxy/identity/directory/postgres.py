@@ -16,7 +16,7 @@ import asyncpg
 
 from proxy.identity.directory.dated import checked_home
 from proxy.identity.directory.reader import Entry, Fault, ReaderFailed
-from proxy.policy.settings import PostgresStore
+from proxy.policy.subject import PostgresStore
 
 DEFAULT_QUERY: Final = """
 SELECT

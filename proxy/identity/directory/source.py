@@ -28,7 +28,7 @@ from proxy.identity.directory.reader import Entry, Fault, Reader, ReaderFailed
 from proxy.identity.directory.table import Table
 from proxy.identity.evidence import Evidence
 from proxy.identity.remembered import Remembered
-from proxy.policy.settings import Directory
+from proxy.policy.subject import Directory
 
 MOMENT: Final = 1.0
 """Seconds for which a failure is remembered, of one key or of the store."""

@@ -18,7 +18,7 @@ from threading import Thread
 from proxy.identity.directory.reader import Entry, Fault, ReaderFailed
 from proxy.identity.directory.store import Store, StoreRefused, instant, open_read_only, standing
 from proxy.identity.refused import SourceRefused
-from proxy.policy.settings import SqliteStore
+from proxy.policy.subject import SqliteStore
 
 _MOST = 256
 """Look-ups that are taken at once: none waits for more than so many, some ten microseconds each."""

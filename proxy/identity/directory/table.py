@@ -12,7 +12,7 @@ from proxy.identity.answers import Home, Silent
 from proxy.identity.directory.reader import Entry
 from proxy.identity.remembered import Remembered
 from proxy.policy.facts import UNKNOWN
-from proxy.policy.settings import DirectoryCache
+from proxy.policy.subject import DirectoryCache
 
 UNKNOWN_SHARE: Final = 4
 """One unknown subject is kept for so many homes."""

@@ -24,7 +24,7 @@ from redis.exceptions import (
 
 from proxy.identity.directory.dated import LARGEST_RECORD, read_record
 from proxy.identity.directory.reader import Entry, Fault, ReaderFailed
-from proxy.policy.settings import ValkeyStore
+from proxy.policy.subject import ValkeyStore
 
 CLOSING: Final = 1.0
 """Seconds that a connection has to close in an orderly way."""

@@ -9,7 +9,7 @@ from proxy.identity.counts import SourceCount
 from proxy.identity.directory.reader import Entry, Fault, ReaderFailed
 from proxy.identity.directory.source import DirectorySource
 from proxy.identity.evidence import Evidence
-from proxy.policy.settings import Directory, DirectoryCache, DirectoryKey, HttpStore
+from proxy.policy.subject import Directory, DirectoryCache, DirectoryKey, HttpStore
 
 NOW = 1_800_000_000.0
 CACHE = DirectoryCache(size=1000, max_age=300.0, refresh=60.0, unknown=30.0)

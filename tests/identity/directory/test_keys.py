@@ -16,7 +16,8 @@ from proxy.identity.location import LocationSource
 from proxy.identity.places import Places
 from proxy.policy.decide import looks_at_path
 from proxy.policy.facts import SUBJECT
-from proxy.policy.settings import DirectoryKey, Zone
+from proxy.policy.settings import Zone
+from proxy.policy.subject import DirectoryKey
 from tests.config.marked import loaded
 from tests.identity.directory.stores import NOW, Asked, asked, evidence
 

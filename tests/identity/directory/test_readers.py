@@ -15,7 +15,8 @@ from proxy.identity.directory.http import HttpReader
 from proxy.identity.directory.postgres import PostgresReader
 from proxy.identity.directory.reader import Entry, Reader, ReaderFailed
 from proxy.identity.directory.valkey import ValkeyReader
-from proxy.policy.settings import HttpStore, PostgresStore, Secret, ValkeyStore
+from proxy.policy.settings import Secret
+from proxy.policy.subject import HttpStore, PostgresStore, ValkeyStore
 from tests.authority import make_authority
 from tests.identity.directory.servers import (
     PASSWORD,

@@ -17,7 +17,7 @@ from proxy.identity.directory.sqlite import SqliteReader, open_sqlite
 from proxy.identity.directory.store import open_store
 from proxy.identity.directory.store_sql import UNDATED
 from proxy.identity.refused import SourceRefused
-from proxy.policy.settings import SqliteStore
+from proxy.policy.subject import SqliteStore
 from tests.identity.directory.test_store import give
 
 ROOT = Path(__file__).parents[3]
