@@ -21,7 +21,13 @@ def listen(bind: Bind) -> tuple[socket.socket, Bind]:
         return _listen_unix(bind.path), bind
     family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
     listening = socket.create_server((bind.host, bind.port), family=family, backlog=128)
-    return listening, TcpBind(bind.host, listening.getsockname()[1])
+    return listening, bound_to(listening)
+
+
+def bound_to(listening: socket.socket) -> Bind:
+    """Where a socket is bound."""
+    name = listening.getsockname()
+    return UnixBind(Path(name)) if listening.family == socket.AF_UNIX else TcpBind(name[0], name[1])
 
 
 def _listen_unix(path: Path) -> socket.socket:

@@ -5,21 +5,30 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Crew:
+    """Worker processes: how many live, and how many the policy wants."""
+
+    living: int
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
     """Whether this instance should be sent traffic.
 
     providers: each provider's state in a word (`healthy`, `down`), shown and never judged: one provider's outage
-    must not take every instance out.
+    must not take every instance out. workers: one that lives is enough.
     """
 
     policy_loaded: bool
     listeners_bound: bool
     draining: bool
     providers: Mapping[str, str]
+    workers: Crew = Crew(1, 1)
 
     @property
     def ready(self) -> bool:
-        return self.policy_loaded and self.listeners_bound and not self.draining
+        return self.policy_loaded and self.listeners_bound and not self.draining and self.workers.living > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +68,4 @@ class Status:
     providers: tuple[ProviderStatus, ...]
     log_dropped: int
     log_problem: str | None
+    workers: Crew = Crew(1, 1)

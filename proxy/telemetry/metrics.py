@@ -7,6 +7,7 @@
 - The event loop's thread alone increments, asks for cells and scrapes.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
@@ -198,6 +199,10 @@ class Metrics(Collector):
         others = self.process() if process is None else process
         more = (Family(metric, iter(metric.samples)) for metric in others)
         return pieces(chain(self._families(), more), accept)
+
+    async def exposition(self, accept: str) -> tuple[str, Iterator[bytes]]:
+        """`pieces`, for a process that is alone."""
+        return self.pieces(accept, await asyncio.to_thread(self.process))
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """The Content-Type for an Accept header, and the whole exposition."""

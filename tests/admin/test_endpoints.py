@@ -13,7 +13,7 @@ from types import MappingProxyType
 import aiohttp
 import pytest
 
-from proxy.admin import AdminServer, ListenerStatus, ProviderStatus, Readiness, Status
+from proxy.admin import AdminServer, Crew, ListenerStatus, ProviderStatus, Readiness, Status
 from proxy.policy.settings import TcpBind, UnixBind
 from proxy.telemetry.metrics import Metrics
 from tests.peers.process import program
@@ -30,17 +30,18 @@ STATUS = Status(
     providers=(ProviderStatus("own-eu", "Example Inc", "eu", "healthy", 2),),
     log_dropped=0,
     log_problem=None,
+    workers=Crew(2, 4),
 )
 
 
 class Instance:
     """A server above, of which the endpoints are told."""
 
-    def __init__(self, bind=TcpBind("127.0.0.1", 0)) -> None:  # noqa: B008
+    def __init__(self, where=TcpBind("127.0.0.1", 0)) -> None:  # noqa: B008
         self.readiness = READY
         self.metrics = Metrics()
         self.metrics.connections("edge")
-        self.admin = AdminServer(bind, self.metrics, lambda: self.readiness, lambda: STATUS)
+        self.admin = AdminServer(where, self.metrics.exposition, lambda: self.readiness, lambda: STATUS)
 
     def url(self, path: str) -> str:
         assert isinstance(self.admin.bound, TcpBind)
@@ -81,6 +82,8 @@ async def test_it_says_that_it_is_alive(instance, client):
         (Readiness(False, True, False, {}), 503),
         (Readiness(True, False, False, {}), 503),
         (Readiness(True, True, True, {"own-eu": "healthy"}), 503),
+        (Readiness(True, True, False, {}, Crew(1, 4)), 200),
+        (Readiness(True, True, False, {}, Crew(0, 4)), 503),
     ],
 )
 async def test_it_is_ready_whatever_its_providers_are(instance, client, readiness, status):
@@ -94,6 +97,7 @@ async def test_it_is_ready_whatever_its_providers_are(instance, client, readines
         "policy_loaded": readiness.policy_loaded,
         "listeners_bound": readiness.listeners_bound,
         "draining": readiness.draining,
+        "workers": {"living": readiness.workers.living, "wanted": readiness.workers.wanted},
         "providers": dict(readiness.providers),
     }
 
@@ -114,6 +118,7 @@ async def test_it_shows_its_status(instance, client):
         ],
         "log_dropped": 0,
         "log_problem": None,
+        "workers": {"living": 2, "wanted": 4},
     }
 
 
@@ -247,6 +252,26 @@ async def test_an_address_in_use_is_said(instance):
         await other.admin.start()
 
 
+async def test_a_socket_that_listens_is_used_as_it_is(client):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        handed_on = listening.dup()
+        instance = Instance(listening)
+        await instance.admin.start()
+        assert instance.admin.bound == TcpBind(*listening.getsockname())
+        assert instance.admin.socket is listening
+
+        answer, _ = await get(client, instance, "/healthz")
+        await instance.admin.close()
+    assert answer.status == 200
+
+    # What another process would do that has it too: nobody is refused in between.
+    successor = Instance(handed_on)
+    await successor.admin.start()
+    answer, _ = await get(client, successor, "/healthz")
+    await successor.admin.close()
+    assert answer.status == 200
+
+
 async def over_unix(path: Path) -> int:
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session,
@@ -269,6 +294,22 @@ async def test_a_unix_socket_is_for_owner_and_group_and_is_removed(tmp_path, uma
     assert await over_unix(path) == 200
     await instance.admin.close()
     assert not path.exists()
+
+
+async def test_a_path_outlives_who_handed_it_on(tmp_path):
+    path = tmp_path / "admin.sock"
+    old = Instance(UnixBind(path))
+    await old.admin.start()
+    assert old.admin.socket is not None
+    new = Instance(old.admin.socket.dup())
+    await new.admin.start()
+
+    await old.admin.close(leave_path=True)
+
+    assert new.admin.bound == UnixBind(path)
+    assert await over_unix(path) == 200
+    await new.admin.close()
+    assert path.exists()
 
 
 async def test_what_a_dead_process_left_is_taken_over(tmp_path):
