@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.admin import ProviderReport, ProviderStatus, WorkerReport, provider_statuses, provider_words, summed
-from proxy.policy.settings import Endpoint, Provider
+from proxy.policy.settings import Provider, ProviderTimeouts, ProviderTls
 
 NAMES = st.sampled_from(["own-eu", "own-cloud", "china-telecom"])
 REPORTS = st.builds(
@@ -18,7 +18,19 @@ REPORTS = st.builds(
 
 
 def provider(name: str) -> Provider:
-    return Provider(name, "Example Inc", "eu", (Endpoint("https", "storage.example", 443),))
+    return Provider(
+        name=name,
+        operator="Example Inc",
+        zone="eu",
+        endpoints=(),
+        dial=(),
+        host="preserve",
+        headers=(),
+        tls=ProviderTls(),
+        timeouts=ProviderTimeouts(3, 30, 60),
+        plaintext=False,
+        connections=None,
+    )
 
 
 @given(st.lists(REPORTS, max_size=4))
