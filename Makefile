@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 HASH := $(shell sha256sum pyproject.toml | cut -c 1-16)
 RUN := $(VENV)/.run-$(HASH)
 TEST := $(VENV)/.test-$(HASH)
+FUZZ := $(VENV)/.fuzz-$(HASH)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 # Programs and data that come from Debian and not from PyPI (.ci/debian-packages). Where one is missing, `make test` leaves
@@ -21,7 +22,7 @@ PROGRAMS := curl haproxy nginx openssl prometheus promtool psql systemd-analyze 
 MISSING = $(shell PATH="$$PATH:/usr/sbin:/sbin"; for program in $(PROGRAMS); do \
 	[ -e $$program ] || command -v $$program >/dev/null || echo $$program; done)
 
-.PHONY: help demo test check bench build packages clean
+.PHONY: help demo test check bench fuzz build packages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -42,6 +43,9 @@ check: $(TEST) ## lint, format, types, and the floors that imports must keep to
 
 bench: $(TEST) ## processor time a request against nginx, HAProxy, Envoy and aiohttp (ARGS='--quick')
 	$(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: $(FUZZ) ## the readers of a connection's first bytes, each for a while (SECONDS=600); needs x86-64
+	$(BIN)/python -m fuzz $(or $(SECONDS),60)
 
 build: $(TEST) ## wheel and sdist in dist/
 	$(BIN)/python -m build --outdir dist .
@@ -66,3 +70,7 @@ $(RUN): | $(BIN)/python
 $(TEST): $(RUN)
 	$(PIP) install -e . --group test
 	@rm -f $(VENV)/.test-* && touch $@
+
+$(FUZZ): $(RUN)
+	$(PIP) install -e . --group fuzz
+	@rm -f $(VENV)/.fuzz-* && touch $@

@@ -78,11 +78,13 @@ def read_hello(data: bytes) -> Hello | Incomplete | NotHello:
             return NotHello("not a TLS record version")
         if here < _RECORD_HEADER:
             missing = (whole or _MESSAGE_HEADER) - len(message)
-            return _incomplete(position + _RECORD_HEADER + missing)
+            return Incomplete(position + _RECORD_HEADER + missing)
         length = int.from_bytes(data[position + 3 : position + 5], "big")
         if not 1 <= length <= LIMIT:
             return NotHello("record length out of bounds")
         start, end = position + _RECORD_HEADER, position + _RECORD_HEADER + length
+        if end > LIMIT:
+            return NotHello("ClientHello too large")
         promised = len(message) + length
         message += data[start:end]
         if message and message[0] != _CLIENT_HELLO:
@@ -92,8 +94,11 @@ def read_hello(data: bytes) -> Hello | Incomplete | NotHello:
             if promised > whole:
                 return NotHello("more than a ClientHello in its record")
         missing = (whole or _MESSAGE_HEADER) - promised
-        if end > len(data) or end > LIMIT:
-            return _incomplete(end + (_RECORD_HEADER + missing if missing > 0 else 0))
+        needed = end + (_RECORD_HEADER + missing if missing > 0 else 0)
+        if needed > LIMIT:
+            return NotHello("ClientHello too large")
+        if end > len(data):
+            return Incomplete(needed)
         if len(message) == whole:
             break
         position = end
@@ -101,10 +106,6 @@ def read_hello(data: bytes) -> Hello | Incomplete | NotHello:
         return _client_hello(_Vector(bytes(message[_MESSAGE_HEADER:])))
     except _MalformedError as malformed:
         return NotHello(str(malformed))
-
-
-def _incomplete(needed: int) -> Incomplete | NotHello:
-    return Incomplete(needed) if needed <= LIMIT else NotHello("ClientHello too large")
 
 
 class _Vector:

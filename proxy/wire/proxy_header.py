@@ -128,6 +128,8 @@ def _read_line(data: bytes) -> Header | Incomplete | Malformed:
         return Incomplete(max(_SHORTEST_LINE, len(data) + 1))
     if end + 2 > LONGEST_LINE:
         return Malformed("the line is too long")
+    if end + 2 < _SHORTEST_LINE:
+        return Malformed("not a line of version 1")
     if len(data) < end + 2:
         return Incomplete(end + 2)
     if data[end + 1 : end + 2] != b"\n":

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.wire.hello import LIMIT, Hello, Incomplete, NotHello, host_name, read_hello
+from tests.wire.hello_promises import keep, vector, with_extensions
 
 
 def real_hello(
@@ -27,10 +28,6 @@ def real_hello(
     with pytest.raises(ssl.SSLWantReadError):
         connection.do_handshake()
     return out.read()
-
-
-def vector(size: int, content: bytes) -> bytes:
-    return len(content).to_bytes(size, "big") + content
 
 
 def extension(kind: int, content: bytes) -> bytes:
@@ -249,17 +246,44 @@ def test_reasons_quote_nothing() -> None:
         assert "private" not in found.reason
 
 
-@given(st.binary(max_size=400))
+cuts = st.sets(st.integers(0, 700), max_size=12)
+
+
+@given(st.binary(max_size=400), cuts)
 @settings(deadline=None)
-@example(b"\x16\x03\x01")
-def test_noise_never_raises(data: bytes) -> None:
+@example(b"\x16\x03\x01", set())
+def test_noise_is_judged(data: bytes, cuts: set[int]) -> None:
     for prefix in (b"", b"\x16\x03\x01", b"\x16\x03\x01\x00\x30\x01\x00\x00\x2c"):
-        check(prefix + data)
+        keep(prefix + data, cuts)
+    keep(records(with_extensions(data)), cuts)
 
 
-@given(st.data())
+blocks = st.lists(
+    st.one_of(
+        st.binary(max_size=40).map(sni),
+        st.lists(st.binary(min_size=1, max_size=9), max_size=4).map(
+            lambda each: extension(16, vector(2, b"".join(vector(1, one) for one in each)))
+        ),
+        st.lists(st.binary(min_size=2, max_size=2), max_size=4).map(
+            lambda each: extension(43, vector(1, b"".join(each)))
+        ),
+        st.tuples(st.sampled_from([0, 16, 43, 0xFE0D, 0x1A1A]), st.binary(max_size=20)).map(
+            lambda each: extension(*each)
+        ),
+    ),
+    max_size=5,
+).map(b"".join)
+
+
+@given(blocks, cuts)
 @settings(max_examples=300, deadline=None)
-def test_mutations_never_raise(data: st.DataObject) -> None:
+def test_extensions_of_every_kind_are_judged(block: bytes, cuts: set[int]) -> None:
+    keep(records(with_extensions(block)), cuts)
+
+
+@given(st.data(), cuts)
+@settings(max_examples=300, deadline=None)
+def test_changed_anywhere_every_promise_is_kept(data: st.DataObject, cuts: set[int]) -> None:
     hello = bytearray(data.draw(st.sampled_from([entry[0] for entry in REAL.values()])))
     for position, value in data.draw(
         st.lists(st.tuples(st.integers(0, len(hello) - 1), st.integers(0, 255)), max_size=6)
@@ -268,12 +292,4 @@ def test_mutations_never_raise(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(hello)))
     gone = data.draw(st.integers(0, 20))
     del hello[start : start + gone]
-    check(bytes(hello))
-
-
-def check(data: bytes) -> None:
-    found = read_hello(data)
-    if isinstance(found, Incomplete):
-        assert len(data) < found.needed <= LIMIT
-    elif isinstance(found, Hello) and found.server_name is not None:
-        assert host_name(found.server_name.encode()) == found.server_name
+    keep(bytes(hello), cuts)
