@@ -7,9 +7,7 @@ looked up, locked or formatted until somebody scrapes.
 from collections.abc import Callable
 
 from proxy.telemetry.histogram import Histogram
-
-STATUS_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
-"""What RequestCell.status counts, by index. `none`: the client left before an answer began."""
+from proxy.telemetry.words import STATUS_CLASSES
 
 
 class Cell:

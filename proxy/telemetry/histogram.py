@@ -23,3 +23,7 @@ class Histogram:
         """Count one duration. A bound belongs to its own bucket, as `le` says."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
+
+    def row(self) -> tuple[float, ...]:
+        """Its numbers: each bucket's count, then the sum."""
+        return (*self.counts, self.total)

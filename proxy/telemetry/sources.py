@@ -1,18 +1,13 @@
-"""The families of the sources of a home, from what the sources count themselves.
+"""What the sources of a home count themselves, as tables.
 
 Labels are kinds of sources, issuers of the policy and names of its databases: nothing that a request brought.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
-from prometheus_client import Metric
-from prometheus_client.samples import Sample
-
-from proxy.telemetry.families import Family, numbered
-
-_DURATION = "domicile_source_duration_seconds"
+from proxy.telemetry import families
+from proxy.telemetry.snapshot import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,54 +36,19 @@ class SourceReport:
     replaced: Iterable[tuple[tuple[str, ...], float]] = ()
 
 
-def source_families(report: SourceReport) -> Iterator[Family]:
-    """All families of the sources."""
-    yield numbered(
-        "domicile_source_answers",
-        "What sources of a home answered, once for each request that asked them.",
-        "counter",
-        ("source", "answer"),
-        report.answers,
-    )
-    yield Family(
-        Metric(_DURATION, "Look-ups of a source that left the process.", "histogram", "seconds"),
-        _durations(list(report.look_ups)),
-    )
-    yield numbered(
-        "domicile_source_cache",
-        "What sources found in tables of their own, or did not.",
-        "counter",
-        ("source", "result"),
-        report.cache,
-    )
-    yield numbered(
-        "domicile_key_set_age_seconds",
-        "Seconds since an issuer's key set was fetched.",
-        "gauge",
-        ("issuer",),
-        report.key_sets,
-    )
-    yield numbered(
-        "domicile_geoip_age_seconds",
-        "Seconds since a country database was made.",
-        "gauge",
-        ("database",),
-        report.databases,
-    )
-    yield numbered(
-        "domicile_geoip_replacements",
-        "Country databases whose file was replaced, by what came of it.",
-        "counter",
-        ("database", "result"),
-        report.replaced,
-    )
+def source_tables(report: SourceReport) -> dict[str, Table]:
+    """All tables of the sources, by their families."""
+    return {
+        families.SOURCE_ANSWERS.name: _numbers(report.answers),
+        families.SOURCE_DURATION.name: {
+            (each.source, *map(str, each.bounds), "+Inf"): (*each.counts, each.total) for each in report.look_ups
+        },
+        families.SOURCE_CACHE.name: _numbers(report.cache),
+        families.KEY_SET_AGE.name: _numbers(report.key_sets),
+        families.GEOIP_AGE.name: _numbers(report.databases),
+        families.GEOIP_REPLACEMENTS.name: _numbers(report.replaced),
+    }
 
 
-def _durations(look_ups: list[LookUps]) -> Iterator[Sample]:
-    for each in look_ups:
-        labels = {"source": each.source}
-        counts, total = list(each.counts), each.total
-        for le, seen in zip((*map(str, each.bounds), "+Inf"), accumulate(counts), strict=True):
-            yield Sample(f"{_DURATION}_bucket", {**labels, "le": le}, seen)
-        yield Sample(f"{_DURATION}_count", labels, sum(counts))
-        yield Sample(f"{_DURATION}_sum", labels, total)
+def _numbers(values: Iterable[tuple[tuple[str, ...], float]]) -> Table:
+    return {labels: (value,) for labels, value in values}

@@ -34,7 +34,7 @@ class Traffic:
     """What a data plane would count, fifty times a second: mainland answers in 1.5 ms, Europe in 4 s."""
 
     def __init__(self) -> None:
-        self.metrics = Metrics()
+        self.metrics = Metrics(worker=True)
         self.requests = {name: self.metrics.requests("edge", name, zone) for name, zone in PLACES.items()}
         self.timings = {name: self.metrics.timings(name, zone) for name, zone in PLACES.items()}
         self.denied = self.metrics.requests("edge", "none", "none")
@@ -73,7 +73,7 @@ class Traffic:
     async def serve(self, started: threading.Event, stop: asyncio.Event) -> None:
         server = AdminServer(
             TcpBind("127.0.0.1", 0),
-            self.metrics,
+            self.metrics.exposition,
             lambda: Readiness(True, True, False, {}),
             lambda: Status("1", None, 0.0, False, 0, (), (), 0, None),
         )
@@ -175,7 +175,7 @@ def test_every_alert_is_tested_to_fire_and_not_to():
 def test_the_rules_ask_for_families_that_exist():
     text = (RULES / "rules.yml").read_text()
     asked = set(re.findall(r"\b(domicile_\w+)\b", text))
-    sampled = {sample.name for family in Traffic().metrics.registry.collect() for sample in family.samples}
+    sampled = {sample.name for _, samples in Traffic().metrics.families() for sample in samples}
     assert asked
     assert asked <= sampled
 
@@ -197,9 +197,9 @@ def test_the_documentation_lists_every_family_with_its_labels():
     traffic.metrics.workers(lambda: 2)
 
     made: dict[str, set[str]] = {}
-    for family in traffic.metrics.registry.collect():
-        for sample in family.samples:
-            name = family.name if family.type == "histogram" else sample.name
+    for metric, samples in traffic.metrics.families():
+        for sample in samples:
+            name = metric.name if metric.type == "histogram" else sample.name
             made.setdefault(name, set()).update(sample.labels.keys() - {"le"})
 
     assert documented == {name: labels for name, labels in made.items() if name.startswith("domicile_")}
