@@ -146,6 +146,15 @@ class Attempts:
         self._dial = self._plane.loop.create_task(self._connect(place))
 
     async def _connect(self, place: EndpointState[ProviderConnection]) -> None:
+        try:
+            await self._dial_to(place)
+        except Exception:
+            # A mistake of this program: the request ends, and the loop's handler tells the operator.
+            self._dial = None
+            self._traveller.unreachable(500, "internal")
+            raise
+
+    async def _dial_to(self, place: EndpointState[ProviderConnection]) -> None:
         started = time.monotonic()
         try:
             _, provider = await place.connect(self._permit, lambda: self._plane.provider_connection(place))
@@ -156,14 +165,13 @@ class Attempts:
             if self._decided():
                 self.next(time.monotonic())
             return
-        except Exception:
-            # A mistake of this program: the request ends, and the loop's handler tells the operator.
-            self._dial = None
-            self._traveller.unreachable(500, "internal")
-            raise
         self._dial = None
         self.connect = time.monotonic() - started
-        if self._decided():
-            self._traveller.connected(provider)
-        else:
+        try:
+            if self._decided():
+                self._traveller.connected(provider)
+            else:
+                provider.abort()
+        except Exception:
             provider.abort()
+            raise

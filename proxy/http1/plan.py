@@ -31,10 +31,14 @@ from proxy.wire.request_writer import end_to_end, for_provider, kept_request_id,
 KEPT: Final = 60.0
 """Seconds that a plan is kept at most: a country database that grows too old is noticed by then."""
 
-TABLE_SIZE: Final = 4096
-"""Plans kept; each belongs to a head of at most LARGEST_KEPT bytes."""
-
 LARGEST_KEPT: Final = 4096
+"""Bytes of a head whose plan is kept at most."""
+
+TABLE_SIZE: Final = 4 * 1024 * 1024
+"""Bytes of heads whose plans are kept together. What is made of a head takes several times its bytes."""
+
+LEAST_KEPT: Final = 1024
+"""Bytes that a head counts for at least, so that short ones are not too many: 4,096 of them."""
 
 NONE: Final = "none"
 """The provider and zone of what reached none."""
@@ -118,17 +122,22 @@ class Planner:
         limits = line.policy.limits
         self._head_limits = HeadLimits(limits.headers, limits.target)
         self._table: dict[tuple[bytes, str], Plan] = {}
+        self._kept = 0
 
     def plan(self, arrival: Arrival, head_bytes: bytes, now: float) -> Plan:
         """The plan for a whole head that arrived at `now` (epoch seconds)."""
         key = (head_bytes, arrival.key)
-        plan = self._table.get(key)
-        if plan is not None and plan.since <= now < plan.until:
-            return plan
+        known = self._table.get(key)
+        if known is not None and known.since <= now < known.until:
+            return known
         plan = self._make(arrival, head_bytes, now)
         if plan.until > now and len(head_bytes) <= LARGEST_KEPT:
-            if len(self._table) >= TABLE_SIZE:
-                self._table.clear()
+            if known is None:
+                weight = max(len(head_bytes), LEAST_KEPT)
+                self._kept += weight
+                if self._kept > TABLE_SIZE:
+                    self._table.clear()
+                    self._kept = weight
             self._table[key] = plan
         return plan
 

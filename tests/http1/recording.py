@@ -91,7 +91,7 @@ def keep_log(stage: Stage) -> KeptLog:
 def requests_counted(stage: Stage) -> Counter[tuple[str, str]]:
     """domicile_requests_total as it is scraped, by (provider, status)."""
     counted: Counter[tuple[str, str]] = Counter()
-    for family in stage.metrics.collect():
+    for family in stage.metrics.families():
         for sample in family.samples:
             if sample.name == "domicile_requests_total" and sample.value:
                 counted[sample.labels["provider"], sample.labels["status"]] += int(sample.value)

@@ -6,6 +6,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from tests.http1.staging import PATIENCE, Client, Conversation, Stage
 
@@ -20,7 +21,7 @@ def metric(stage: Stage, name: str, **labels: str) -> float:
     """The sum of a family's samples of this name that carry these labels."""
     return sum(
         sample.value
-        for family in stage.metrics.collect()
+        for family in stage.metrics.families()
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
@@ -48,6 +49,17 @@ def not_before(seconds: float) -> Iterator[None]:
     yield
     # The loop's timers count whole milliseconds.
     assert time.monotonic() - started >= seconds - 0.01
+
+
+@contextmanager
+def unforeseen() -> Iterator[list[dict[str, Any]]]:
+    """What the loop's exception handler is told."""
+    loop, told = asyncio.get_running_loop(), list[dict[str, Any]]()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    try:
+        yield told
+    finally:
+        loop.set_exception_handler(None)
 
 
 def open_at(stage: Stage, name: str) -> int:

@@ -1,17 +1,15 @@
 """A request whose source has to ask elsewhere: however that ends, the client is not left waiting."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from proxy.http1.waiting import ROUNDS
 from proxy.identity.answers import Answer, Home, Kind, Pending, Silent
 from proxy.identity.evidence import Evidence
 from proxy.identity.identify import Sources
 from proxy.identity.places import Places
-from tests.http1.scenes import metric
+from tests.http1.scenes import metric, unforeseen
 from tests.http1.staging import Stage, answering, request, staged
 
 PROVIDERS = {"cn": answering(b"cn"), "eu": answering(b"eu")}
@@ -51,17 +49,6 @@ def ask_by(stage: Stage, source: Asking) -> None:
     """Put a line in force whose only source is this one."""
     line = stage.plane.line
     stage.plane.swap(replace(line, sources=Sources([source], Places(line.policy.zones))))
-
-
-@contextmanager
-def unforeseen() -> Iterator[list[dict[str, Any]]]:
-    """What the loop's exception handler is told."""
-    loop, told = asyncio.get_running_loop(), list[dict[str, Any]]()
-    loop.set_exception_handler(lambda _, context: told.append(context))
-    try:
-        yield told
-    finally:
-        loop.set_exception_handler(None)
 
 
 async def test_it_may_be_asked_again_and_again_but_not_for_ever() -> None:
