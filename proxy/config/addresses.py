@@ -5,15 +5,16 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from pathlib import Path
 
 from proxy.config.note import VALUE, Wrong, quoted
-from proxy.config.scalars import not_built
+from proxy.config.scalars import read_text
 from proxy.policy.canonical import canonical_host, canonical_path
 from proxy.policy.rules import Network
-from proxy.policy.settings import Bind, Endpoint, TcpBind, UnixBind
+from proxy.policy.settings import Bind, Endpoint, Scheme, TcpBind, UnixBind
 
 _ENDPOINT = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?", re.DOTALL)
 _BIND = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*):(?P<port>[^:]*)")
 _PORTS = {"https": 443, "http": 80}
+_SCHEMES: dict[str, Scheme] = {"https": "https", "http": "http", "tls": "tls", "tcp": "tcp"}
 _PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@%/-]*")
 # A path and a query as they go on the wire (RFC 3986 section 3.3 and 3.4), or neither.
 _REQUEST = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?")
@@ -83,8 +84,19 @@ def read_bind(text: str, folder: Path) -> Bind:
     return TcpBind(str(address), port)
 
 
+def read_socket(text: str, folder: Path) -> Path:
+    """The path of a Unix socket, relative to the folder."""
+    path = folder / read_text(text)
+    if text.startswith("unix:"):
+        raise Wrong(f"{VALUE} is no path", "leave out unix:", suggestion=f"write {text.removeprefix('unix:')}")
+    if len(str(path).encode()) > _LONGEST_SOCKET:
+        hint = f"the whole path of a Unix socket has at most {_LONGEST_SOCKET} bytes"
+        raise Wrong(f"{VALUE} is too long", hint)
+    return path
+
+
 def read_endpoint(text: str) -> Endpoint:
-    """`https://HOST[:PORT]` or `http://HOST[:PORT]`, nothing after it."""
+    """`https://HOST[:PORT]`, `http://HOST[:PORT]`, `tls://HOST:PORT` or `tcp://HOST:PORT`, nothing after it."""
     if "@" in text:
         # First of all, so that no other message shows it.
         raise Wrong("an endpoint may not hold a user or password", "put credentials into `headers`")
@@ -92,11 +104,9 @@ def read_endpoint(text: str) -> Endpoint:
     if match is None:
         suggestion = f"write https://{text}" if re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?", text) else None
         raise Wrong(f"{VALUE} is no endpoint", "write https://HOST:PORT", suggestion=suggestion)
-    scheme = match["scheme"].lower()
-    if scheme in ("tls", "tcp"):
-        raise not_built(f"{scheme}://")
-    if scheme not in ("https", "http"):
-        raise Wrong(f"{VALUE} has an unknown scheme", "endpoints are https:// or http://")
+    scheme = _SCHEMES.get(match["scheme"].lower())
+    if scheme is None:
+        raise Wrong(f"{VALUE} has an unknown scheme", "endpoints are https://, http://, tls:// or tcp://")
     if match["rest"]:
         kind = {"/": "path", "?": "query", "#": "fragment"}[match["rest"][0]]
         hint = "leave out the slash" if match["rest"] == "/" else "targets are passed on as they come"
@@ -104,8 +114,11 @@ def read_endpoint(text: str) -> Endpoint:
     place = _AUTHORITY.fullmatch(match["authority"])
     if place is None:
         raise Wrong(f"{VALUE} is no endpoint", "IPv6 addresses go in brackets: https://[2001:db8::1]:443")
+    if place["port"] is None and scheme not in _PORTS:
+        hint = f"{scheme}:// has none of its own: write {scheme}://HOST:PORT"
+        raise Wrong(f"{VALUE} has no port", hint)
     port = _PORTS[scheme] if place["port"] is None else read_port(place["port"], lowest=1)
-    return Endpoint("https" if scheme == "https" else "http", read_host(place["host"]), port)
+    return Endpoint(scheme, read_host(place["host"]), port)
 
 
 def read_http_url(text: str) -> str:

@@ -10,10 +10,11 @@ from proxy.config.part import VARIABLE, OneOrSeveral, Part, Typed, pattern, word
 from proxy.config.scalars import one_of, read_flag, read_method
 from proxy.config.surroundings import ActorRef, ClassRef, HomeRef, ListenerRef
 from proxy.policy.countries import COUNTRIES, UNIONS, expand
-from proxy.policy.facts import UNKNOWN
+from proxy.policy.facts import NO_SOURCE, STATED, UNKNOWN
+from proxy.policy.protocols import SOURCE_KINDS
 from proxy.policy.rules import Condition, Network
 
-SOURCES = ("jwt", "client_certificate", "directory", "location", "home_cookie", "stated", "none")
+SOURCES = (*SOURCE_KINDS, STATED, NO_SOURCE)
 
 
 def read_country(text: str) -> str:

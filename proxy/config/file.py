@@ -6,11 +6,12 @@ from pydantic import Field
 
 from proxy.config.geoip import GeoIPPart
 from proxy.config.law import ClassPart, GuaranteePart, Name, RoutePart, RulePart
-from proxy.config.listening import AdminPart, LimitsPart, ListenerPart, LogPart, TimeoutsPart, Workers
+from proxy.config.listening import AdminPart, LimitsPart, ListenerPart, LogPart, TimeoutsPart
 from proxy.config.note import VALUE, Wrong
 from proxy.config.part import Part, Several, Typed, words
 from proxy.config.people import SubjectPart
 from proxy.config.places import EVERYWHERE, ProviderPart, ZonePart
+from proxy.config.processes import ControlPath, WorkersPart, WorkersText
 from proxy.policy.countries import COUNTRIES, expand
 from proxy.policy.policy import Policy
 from proxy.policy.settings import GeoIP, Zone
@@ -25,7 +26,7 @@ def _read_version(text: str) -> str:
 class PolicyFile(Part):
     """A Domicile policy: which data may live where, and who may carry it there."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"control", "keys"})
+    later: ClassVar[frozenset[str]] = frozenset({"keys"})
 
     version: Annotated[Literal["1"], Typed(_read_version, words("1"))] = Field(description="The format's version")
     zones: dict[Name, ZonePart] = Field(description="Legal areas, by name")
@@ -43,7 +44,12 @@ class PolicyFile(Part):
     timeouts: TimeoutsPart = Field(default=TimeoutsPart(), description="Deadlines")
     log: LogPart = Field(default=LogPart(), description="The access log")
     admin: AdminPart = Field(default=AdminPart(), description="Metrics, health and status")
-    workers: Workers = Field(default="auto", description="Processes")
+    workers: WorkersText = Field(
+        default=WorkersPart(), json_schema_extra={"default": "auto"}, description="Processes that serve"
+    )
+    control: ControlPath | None = Field(
+        default=None, description="Unix socket at which a new program finds this one; left out: none"
+    )
 
     def value(self, digest: str) -> Policy:
         timeouts = self.timeouts.value()
@@ -62,6 +68,8 @@ class PolicyFile(Part):
             timeouts=timeouts,
             log=self.log.value(),
             admin=self.admin.value(),
+            workers=self.workers.value(),
+            control=self.control,
         )
 
 

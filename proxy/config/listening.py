@@ -8,12 +8,12 @@ from pydantic import Field
 from proxy.config.addresses import read_bind
 from proxy.config.clients import CertificatePart
 from proxy.config.conditions import Flag
-from proxy.config.figures import Bound, Count, Duration, Grace, Size, TlsVersion
+from proxy.config.figures import Age, Bound, Count, Duration, Grace, Size, TlsVersion
 from proxy.config.law import Name
 from proxy.config.part import OneOrSeveral, Part, Several, Typed, TypedHere, words
 from proxy.config.scalars import one_of, read_text
 from proxy.config.surroundings import Surroundings
-from proxy.policy.settings import Admin, Bind, Limits, Listener, Log, TcpBind, Timeouts
+from proxy.policy.settings import Admin, Bind, Limits, Listener, Log, Protocol, TcpBind, Timeouts
 
 
 def _read_bind(text: str, surroundings: Surroundings) -> Bind:
@@ -26,17 +26,10 @@ def _read_log_path(text: str, surroundings: Surroundings) -> Path | None:
 
 BindText = Annotated[Bind, TypedHere(_read_bind, {"type": "string"})]
 LogPath = Annotated[Path | None, TypedHere(_read_log_path, {"type": "string", "minLength": 1})]
-Protocol = Annotated[Literal["http"], Typed(one_of(("http",), frozenset({"tls", "tcp"})), words("http"))]
+_SPOKEN = ("http", "tls", "tcp")
+Spoken = Annotated[Protocol, Typed(one_of(_SPOKEN), words(*_SPOKEN))]
 _DUE = ("none", "optional", "required")
 ProxyHeader = Annotated[Literal["none", "optional", "required"], Typed(one_of(_DUE), words(*_DUE))]
-
-
-def _read_workers(text: str) -> str:
-    later = frozenset({text}) if text.isascii() and text.isdigit() and int(text[:9]) > 1 else frozenset[str]()
-    return one_of(("auto", "1"), later)(text)
-
-
-Workers = Annotated[Literal["auto", "1"], Typed(_read_workers, words("auto", "1"))]
 
 
 class ListenerTlsPart(Part):
@@ -51,7 +44,9 @@ class ListenerPart(Part):
 
     name: Name = Field(description="The listener's name, in metrics and logs too")
     bind: OneOrSeveral[BindText] = Field(description="ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH")
-    protocol: Protocol = Field(default="http", description="What clients speak")
+    protocol: Spoken = Field(
+        default="http", description="What clients speak; tls and tcp are passed on and never decrypted"
+    )
     proxy_protocol: ProxyHeader = Field(
         default="none", description="Whether subject.trusted_proxies send a PROXY header first; nobody else may"
     )
@@ -115,7 +110,9 @@ class TimeoutsPart(Part):
         description="From a request's end to its answer's first byte",
     )
     idle: Duration = Field(
-        default=60.0, json_schema_extra={"default": "60s"}, description="Without a byte in mid-answer, and on tunnels"
+        default=60.0,
+        json_schema_extra={"default": "60s"},
+        description="Without a byte in mid-answer, and on what is passed on",
     )
     drain: Grace = Field(
         default=30.0, json_schema_extra={"default": "30s"}, description="For what is in flight when the proxy stops"
@@ -124,6 +121,11 @@ class TimeoutsPart(Part):
         default=30.0,
         json_schema_extra={"default": "30s"},
         description="For requests in flight when their permit is withdrawn",
+    )
+    lifetime: Age = Field(
+        default=None,
+        json_schema_extra={"default": "none"},
+        description="Of a connection of a tls or tcp listener, from its start; or none",
     )
 
     def value(self) -> Timeouts:
@@ -136,6 +138,7 @@ class TimeoutsPart(Part):
             idle=self.idle,
             drain=self.drain,
             withdrawn=self.withdrawn,
+            lifetime=self.lifetime,
         )
 
 

@@ -11,9 +11,11 @@ from proxy.config.directories import DirectoryPart
 from proxy.config.home_cookies import HomeCookiePart
 from proxy.config.note import VALUE, Wrong
 from proxy.config.part import OneOrSeveral, Part, Several, Typed, any_key, pattern
+from proxy.config.proxy_headers import ProxyHeaderPart
 from proxy.config.scalars import read_name
 from proxy.config.surroundings import ZoneRef
 from proxy.config.tokens import JwtPart
+from proxy.policy.protocols import SOURCE_KINDS
 from proxy.policy.rules import StatedHome
 from proxy.policy.subject import Location, Source, Subject
 
@@ -39,16 +41,18 @@ class LocationPart(Part):
 class SourcePart(Part):
     """One source of the home: exactly one key."""
 
-    model_config = any_key("jwt", "client_certificate", "directory", "home_cookie", "location")
+    model_config = any_key(*SOURCE_KINDS)
 
     jwt: JwtPart | None = Field(default=None, description="Signed tokens")
     client_certificate: ClientCertificatePart | None = Field(default=None, description="Certificates of clients")
     directory: DirectoryPart | None = Field(default=None, description="Who lives where, by the word of a store")
     home_cookie: HomeCookiePart | None = Field(default=None, description="What a stronger source said of this device")
+    proxy_header: ProxyHeaderPart | None = Field(default=None, description="Fields of a PROXY v2 header")
     location: LocationPart | None = Field(default=None, description="The client's country")
 
     def value(self) -> Source:
-        part = self.jwt or self.client_certificate or self.directory or self.home_cookie or self.location
+        kinds = (self.jwt, self.client_certificate, self.directory, self.home_cookie, self.proxy_header, self.location)
+        part = next((each for each in kinds if each is not None), None)
         assert part is not None  # `whole` counts the keys
         return part.value()
 

@@ -84,7 +84,7 @@ def _read_field_value(text: str) -> Secret:
 
 ZoneCountry = Annotated[str, Typed(_read_zone_country, pattern("[A-Z]{2}|EEA|\\*"))]
 ExceptCountry = Annotated[str, Typed(read_country, COUNTRY_SCHEMA)]
-EndpointText = Annotated[Endpoint, Typed(read_endpoint, pattern("https?://[^/?#@]+"))]
+EndpointText = Annotated[Endpoint, Typed(read_endpoint, pattern("(https?|tls|tcp)://[^/?#@]+"))]
 HostText = Annotated[str, Typed(read_host, {"type": "string"})]
 Pin = Annotated[bytes, Typed(_read_pin, pattern("sha256/[A-Za-z0-9+/]{43}="))]
 FieldName = Annotated[str, Typed(read_field_name, {"type": "string"})]
@@ -92,6 +92,8 @@ FieldValue = Annotated[Secret, Typed(_read_field_value, {"type": "string", "minL
 HostSeen = Annotated[
     Literal["preserve", "provider"], Typed(one_of(("preserve", "provider")), words("preserve", "provider"))
 ]
+_SENT = ("none", "v1", "v2")
+ProxyHeaderSent = Annotated[Literal["none", "v1", "v2"], Typed(one_of(_SENT), words(*_SENT))]
 
 
 class ZonePart(Part):
@@ -137,7 +139,7 @@ class ProviderTimeoutsPart(Part):
 
     connect: Duration | None = Field(default=None, description="To a connection, TLS included")
     first_byte: Duration | None = Field(default=None, description="From the request's end to the answer's first byte")
-    idle: Duration | None = Field(default=None, description="Without a byte in mid-answer, and on tunnels")
+    idle: Duration | None = Field(default=None, description="Without a byte in mid-answer, and on what is passed on")
 
 
 class ProviderLimitsPart(Part):
@@ -149,13 +151,13 @@ class ProviderLimitsPart(Part):
 class ProviderPart(Part):
     """A service that receives traffic."""
 
-    later: ClassVar[frozenset[str]] = frozenset(
-        {"kind", "seal", "health", "balance", "send_proxy", "location", "evidence"}
-    )
+    later: ClassVar[frozenset[str]] = frozenset({"kind", "seal", "health", "balance", "location", "evidence"})
 
     operator: Prose = Field(description="The company that runs it and could read what it stores")
     zone: ZoneRef = Field(description="The zone that it is in")
-    endpoints: OneOrSeveral[EndpointText] = Field(description="https://HOST[:PORT], or http:// on loopback")
+    endpoints: OneOrSeveral[EndpointText] = Field(
+        description="https://HOST[:PORT], or http:// on loopback; tls:// or tcp://HOST:PORT for tls and tcp listeners"
+    )
     dial: OneOrSeveral[NetworkText] | None = Field(
         default=None, description="The only networks that may be dialled, whatever DNS says"
     )
@@ -163,6 +165,9 @@ class ProviderPart(Part):
     headers: dict[FieldName, FieldValue] | None = Field(default=None, description="Fixed request headers, never logged")
     tls: ProviderTlsPart = Field(default=ProviderTlsPart(), description="How it is verified")
     timeouts: ProviderTimeoutsPart = Field(default=ProviderTimeoutsPart(), description="Deadlines of its own")
+    send_proxy: ProxyHeaderSent = Field(
+        default="none", description="PROXY header that tells its tls:// and tcp:// endpoints the client"
+    )
     limits: ProviderLimitsPart = Field(default=ProviderLimitsPart(), description="Bounds of its own")
     plaintext: Flag = Field(
         default=False, description="Permits http:// beyond loopback: anybody on the way can read it"
@@ -185,4 +190,5 @@ class ProviderPart(Part):
             ),
             plaintext=self.plaintext,
             connections=self.limits.connections,
+            send_proxy=self.send_proxy,
         )

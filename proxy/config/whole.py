@@ -1,48 +1,46 @@
-"""What only several values together show: duplicates, overlaps, pairs, what a provider cannot mean.
+"""What only several values together show: duplicates, overlaps, pairs, sources in the wrong order.
 
 These checks read the plain tree and not the model, so that they speak even where other values are
 wrong. They step over whatever has another shape than expected: the model has noted that already.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from ipaddress import ip_address
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from proxy.config.addresses import is_loopback, read_bind, read_endpoint, read_network
 from proxy.config.directory_mistakes import directory_mistakes
-from proxy.config.document import Document, Loc, Node, Scalar, Sequence, Table
+from proxy.config.document import Document, Loc, Scalar, Sequence, Table
 from proxy.config.note import VALUE, Note, Wrong, quoted
 from proxy.config.places import EVERYWHERE
 from proxy.config.report import note_of
 from proxy.config.scalars import read_instant, read_weight
+from proxy.config.service_mistakes import service_mistakes
 from proxy.config.trust import check_pair
+from proxy.config.walk import all_tables, entries_at, read_or_none, scalar, tables_at, text_at, texts_at
 from proxy.config.whereabouts_mistakes import whereabouts_mistakes
 from proxy.policy.countries import COUNTRIES, UNIONS, expand
-from proxy.policy.rules import Network
-from proxy.policy.settings import TcpBind
 
 _SHOWN = 5
 # The sources whose homes a cookie may remember; as in proxy.identity.home_cookie.
-_STRONGER = ("jwt", "client_certificate", "directory")
+_STRONGER = ("jwt", "client_certificate", "directory", "proxy_header")
 T = TypeVar("T")
 
 
 def mistakes_of(document: Document, folder: Path) -> list[Note]:
     """The mistakes of a file that no single value shows."""
-    own = (_zones, _operators, _providers, _names, _law, _routes, _sources, _periods)
+    own = (_zones, _operators, _names, _law, _routes, _sources, _periods)
     checks = (*own, directory_mistakes, whereabouts_mistakes)
     notes = [note for check in checks for note in check(document)]
-    return notes + list(_binds(document, folder)) + list(_pairs(document, folder))
+    return notes + list(service_mistakes(document, folder)) + list(_pairs(document, folder))
 
 
 def _zones(document: Document) -> Iterator[Note]:
     holders: dict[str, str] = {}
     everywhere: str | None = None
-    for name, loc, _ in _entries(document, ("zones",)):
-        taken = _codes(text for _, text in _texts(document, (*loc, "except")))
+    for name, loc, _ in entries_at(document, ("zones",)):
+        taken = _codes(text for _, text in texts_at(document, (*loc, "except")))
         held: set[str] = set()
-        for at, text in _texts(document, (*loc, "countries")):
+        for at, text in texts_at(document, (*loc, "countries")):
             if text == EVERYWHERE:
                 if everywhere is not None:
                     hint = f"zone {quoted(everywhere)} is one already"
@@ -57,11 +55,11 @@ def _zones(document: Document) -> Iterator[Note]:
                     what = f"{quoted(text)} holds {_some(shared)}, in zone {quoted(holder)} already"
                 yield document.note(at, what, "a country is in one zone; `except` takes countries out")
             holders.update((code, holders.get(code, name)) for code in codes)
-        star = any(text == EVERYWHERE for _, text in _texts(document, (*loc, "countries")))
-        named = _codes(text for _, text in _texts(document, (*loc, "countries")))
+        star = any(text == EVERYWHERE for _, text in texts_at(document, (*loc, "countries")))
+        named = _codes(text for _, text in texts_at(document, (*loc, "countries")))
         if named and not held and not star:
             yield document.note((*loc, "except"), "`except` leaves the zone no country", "take fewer countries out")
-        for at, text in _texts(document, (*loc, "except")):
+        for at, text in texts_at(document, (*loc, "except")):
             if not star and named and not _codes([text]) <= named and _codes([text]):
                 yield document.note(at, f"{quoted(text)} is not among the zone's countries", "remove it")
 
@@ -85,8 +83,8 @@ def _codes(texts: Iterable[str]) -> frozenset[str]:
 def _operators(document: Document) -> Iterator[Note]:
     """One company, one spelling: a law that names the other spelling would miss it."""
     spelled: dict[str, str] = {}
-    for _, loc, _ in _entries(document, ("providers",)):
-        text = _text(document, (*loc, "operator"))
+    for _, loc, _ in entries_at(document, ("providers",)):
+        text = text_at(document, (*loc, "operator"))
         if text is None:
             continue
         first = spelled.setdefault(" ".join(text.casefold().split()), text)
@@ -97,53 +95,14 @@ def _operators(document: Document) -> Iterator[Note]:
             yield note_of(wrong, document, (*loc, "operator"))
 
 
-def _providers(document: Document) -> Iterator[Note]:
-    for name, loc, provider in _entries(document, ("providers",)):
-        seen: set[object] = set()
-        networks = [_read(read_network, text) for _, text in _texts(document, (*loc, "dial"))]
-        dial = [network for network in networks if network is not None]
-        secure = False
-        for at, text in _texts(document, (*loc, "endpoints")):
-            endpoint = _read(read_endpoint, text)
-            if endpoint is None:
-                continue
-            if endpoint in seen:
-                yield note_of(Wrong(f"{VALUE} is listed twice", "remove one"), document, at)
-            seen.add(endpoint)
-            secure |= endpoint.scheme == "https"
-            plain = endpoint.scheme == "http" and not is_loopback(endpoint.host)
-            if plain and _text(document, (*loc, "plaintext")) != "true":
-                hint = "use https://, or say `plaintext: true` if anybody on the way may read it"
-                yield note_of(Wrong(f"{VALUE} is not encrypted", hint), document, at)
-            if dial == networks and dial and not _within(endpoint.host, dial):
-                yield note_of(Wrong(f"{VALUE} is outside of `dial`", "it could never be reached"), document, at)
-        if seen and not secure and "tls" in provider.entries:
-            what = f"provider {quoted(name)} has no https:// endpoint"
-            yield document.note((*loc, "tls"), what, "`tls` would do nothing: leave it out", key=True)
-        fields: dict[str, str] = {}
-        for field, at, _ in _entries(document, (*loc, "headers"), scalars=True):
-            if (twin := field.lower().replace("_", "-")) in fields:
-                what = f"header {quoted(field)} is the same as {quoted(fields[twin])}"
-                yield document.note(at, what, "case and underscores make no difference to providers", key=True)
-            fields.setdefault(twin, field)
-
-
-def _within(host: str, networks: Iterable[Network]) -> bool:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return True
-    return any(address in network for network in networks)
-
-
 def _names(document: Document) -> Iterator[Note]:
     for section, key, noun in (
         ("rules", "name", "rule"),
         ("classes", "class", "class"),
         ("listeners", "name", "listener"),
     ):
-        yield from _repeated(document, [(*loc, key) for loc, _ in _tables(document, (section,))], noun)
-    yield from _repeated(document, [at for at, _ in _texts(document, ("subject", "actors"))], "actor")
+        yield from _repeated(document, [(*loc, key) for loc, _ in tables_at(document, (section,))], noun)
+    yield from _repeated(document, [at for at, _ in texts_at(document, ("subject", "actors"))], "actor")
 
 
 def _repeated(document: Document, locs: list[Loc], noun: str) -> Iterator[Note]:
@@ -159,10 +118,10 @@ def _repeated(document: Document, locs: list[Loc], noun: str) -> Iterator[Note]:
 
 
 def _law(document: Document) -> Iterator[Note]:
-    for loc, rule in _tables(document, ("rules",)):
+    for loc, rule in tables_at(document, ("rules",)):
         if not {"allow", "only", "forbid"} & rule.entries.keys():
             yield document.note(loc, "the rule does nothing", "give it `allow`, `only` or `forbid`")
-    for loc, guarantee in _tables(document, ("guarantees",)):
+    for loc, guarantee in tables_at(document, ("guarantees",)):
         both = {"only", "never"} & guarantee.entries.keys()
         if len(both) != 1:
             what = "the guarantee has both `only` and `never`" if both else "the guarantee promises nothing"
@@ -170,10 +129,10 @@ def _law(document: Document) -> Iterator[Note]:
 
 
 def _routes(document: Document) -> Iterator[Note]:
-    for loc, _ in _tables(document, ("routes",)):
+    for loc, _ in tables_at(document, ("routes",)):
         listed = document.at((*loc, "prefer"))
         if not isinstance(listed, Sequence):
-            if _text(document, (*loc, "strict")) == "true":
+            if text_at(document, (*loc, "strict")) == "true":
                 yield document.note((*loc, "strict"), "`strict` without `prefer` leaves no provider", "list some")
             continue
         tables = [item for item in listed.items if isinstance(item, Table)]
@@ -183,7 +142,7 @@ def _routes(document: Document) -> Iterator[Note]:
             what = "no weight here, but other providers of the route have one"
             yield document.note((*loc, "prefer", bare), what, "give all of them weights, or none")
         elif weighted:
-            weights = [_read(read_weight, _scalar(item.entries["weight"].node)) for item in weighted]
+            weights = [read_or_none(read_weight, scalar(item.entries["weight"].node)) for item in weighted]
             if None not in weights and not any(weights):
                 yield document.note((*loc, "prefer"), "the weights add up to nothing", "give one of them more than 0")
         providers = [
@@ -194,14 +153,20 @@ def _routes(document: Document) -> Iterator[Note]:
 
 
 def _sources(document: Document) -> Iterator[Note]:
-    for loc, source in _tables(document, ("subject", "sources")):
+    for loc, source in tables_at(document, ("subject", "sources")):
         if len(source.entries) != 1:
             what = "one item, several sources" if source.entries else "the source is empty"
             yield document.note(loc, what, "write one item for each, such as `- jwt: {...}`")
         header: Loc = (*loc, "client_certificate", "from_header")
-        if _text(document, header) == "true" and document.at(("subject", "trusted_proxies")) is None:
+        if text_at(document, header) == "true" and document.at(("subject", "trusted_proxies")) is None:
             yield document.note(header, "`from_header` without `trusted_proxies` believes nobody", "name the proxy")
-    kinds = [(loc, kind) for loc, source in _tables(document, ("subject", "sources")) for kind in source.entries]
+        fed = ("optional", "required")
+        listeners = [text_at(document, (*at, "proxy_protocol")) for at, _ in tables_at(document, ("listeners",))]
+        if "proxy_header" in source.entries and listeners and not any(text in fed for text in listeners):
+            what = "no listener takes a PROXY header, and this source would never speak"
+            hint = "say `proxy_protocol: required` where it comes"
+            yield document.note((*loc, "proxy_header"), what, hint, key=True)
+    kinds = [(loc, kind) for loc, source in tables_at(document, ("subject", "sources")) for kind in source.entries]
     cookies = [at for at, (_, kind) in enumerate(kinds) if kind == "home_cookie"]
     for at in cookies:
         loc = (*kinds[at][0], "home_cookie")
@@ -221,33 +186,20 @@ def _sources(document: Document) -> Iterator[Note]:
 
 
 def _periods(document: Document) -> Iterator[Note]:
-    for loc, table in _all_tables(document.root, ()):
+    for loc, table in all_tables(document.root, ()):
         if "from" in table.entries and "until" in table.entries:
-            start = _read(read_instant, _scalar(table.entries["from"].node))
-            end = _read(read_instant, _scalar(table.entries["until"].node))
+            start = read_or_none(read_instant, scalar(table.entries["from"].node))
+            end = read_or_none(read_instant, scalar(table.entries["until"].node))
             if start is not None and end is not None and start >= end:
                 yield document.note((*loc, "until"), "`until` is not after `from`", "it would never be in force")
 
 
-def _binds(document: Document, folder: Path) -> Iterator[Note]:
-    first: dict[object, int] = {}
-    listeners = [at for loc, _ in _tables(document, ("listeners",)) for at, _ in _texts(document, (*loc, "bind"))]
-    for loc in [*listeners, *(at for at, _ in _texts(document, ("admin", "bind")))]:
-        bind = _read(lambda text: read_bind(text, folder), _text(document, loc))
-        node = document.at(loc)
-        if bind is None or node is None or (isinstance(bind, TcpBind) and bind.port == 0):
-            continue
-        if bind in first:
-            yield note_of(Wrong(f"{VALUE} is bound twice", f"line {first[bind]} has it already"), document, loc)
-        first.setdefault(bind, node.place[0])
-
-
 def _pairs(document: Document, folder: Path) -> Iterator[Note]:
-    for loc, _ in _tables(document, ("listeners",)):
-        for at, pair in _tables(document, (*loc, "tls", "certificates")):
+    for loc, _ in tables_at(document, ("listeners",)):
+        for at, pair in tables_at(document, (*loc, "tls", "certificates")):
             if {"certificate", "key"} <= pair.entries.keys():
                 yield from _pair(document, folder, (*at, "certificate"), (*at, "key"))
-    for _, loc, _ in _entries(document, ("providers",)):
+    for _, loc, _ in entries_at(document, ("providers",)):
         tls = document.at((*loc, "tls"))
         if not isinstance(tls, Table):
             continue
@@ -262,7 +214,7 @@ def _pairs(document: Document, folder: Path) -> Iterator[Note]:
 
 
 def _pair(document: Document, folder: Path, certificate: Loc, key: Loc) -> Iterator[Note]:
-    texts = _text(document, certificate), _text(document, key)
+    texts = text_at(document, certificate), text_at(document, key)
     if None in texts:
         return
     try:
@@ -272,52 +224,3 @@ def _pair(document: Document, folder: Path, certificate: Loc, key: Loc) -> Itera
         # What cannot be read at all was noted at its own place.
         if "not the key" in wrong.what or "OpenSSL" in wrong.what:
             yield note
-
-
-def _read(reader: Callable[[str], T], text: str | None) -> T | None:
-    try:
-        return None if text is None else reader(text)
-    except Wrong:
-        return None
-
-
-def _scalar(node: Node) -> str | None:
-    return node.text if isinstance(node, Scalar) and not node.broken else None
-
-
-def _text(document: Document, loc: Loc) -> str | None:
-    node = document.at(loc)
-    return None if node is None else _scalar(node)
-
-
-def _texts(document: Document, loc: Loc) -> Iterator[tuple[Loc, str]]:
-    """Text that is one value or a list of them, each with its path."""
-    node = document.at(loc)
-    if isinstance(node, Sequence):
-        yield from (((*loc, i), item.text) for i, item in enumerate(node.items) if isinstance(item, Scalar))
-    elif isinstance(node, Scalar):
-        yield loc, node.text
-
-
-def _tables(document: Document, loc: Loc) -> Iterator[tuple[Loc, Table]]:
-    node = document.at(loc)
-    for i, item in enumerate(node.items if isinstance(node, Sequence) else ()):
-        if isinstance(item, Table):
-            yield (*loc, i), item
-
-
-def _entries(document: Document, loc: Loc, *, scalars: bool = False) -> Iterator[tuple[str, Loc, Table]]:
-    node = document.at(loc)
-    for name, entry in node.entries.items() if isinstance(node, Table) else ():
-        if isinstance(entry.node, Table) or scalars:
-            yield name, (*loc, name), entry.node  # type: ignore[misc]
-
-
-def _all_tables(node: Node | None, loc: Loc) -> Iterator[tuple[Loc, Table]]:
-    if isinstance(node, Table):
-        yield loc, node
-        for key, entry in node.entries.items():
-            yield from _all_tables(entry.node, (*loc, key))
-    elif isinstance(node, Sequence):
-        for i, item in enumerate(node.items):
-            yield from _all_tables(item, (*loc, i))

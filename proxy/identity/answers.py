@@ -11,7 +11,7 @@ from typing import Literal
 
 from proxy.policy.facts import UNKNOWN
 
-Kind = Literal["jwt", "client_certificate", "directory", "location", "home_cookie"]
+Kind = Literal["jwt", "client_certificate", "directory", "home_cookie", "proxy_header", "location"]
 """A kind of source, as the policy file writes it."""
 
 Cause = Literal[
@@ -36,10 +36,10 @@ Cause = Literal[
 ]
 """Why a credential did not verify.
 
-repeated: more than one Authorization field. empty: a scheme and no token. oversize, malformed: not a token
-that is read at all. type: a token of another purpose (`typ`). critical: an extension that must be
-understood. algorithm, key, signature: not signed by a key of the set. issuer, audience: for another or by
-another. expiry: no usable `exp`, or an unusable `nbf` or `iat`. expired, not-yet: outside its time. subject,
+repeated: more than one Authorization field, or a field of a PROXY header twice. empty: a scheme and no token.
+oversize, malformed: not a token that is read at all. type: a token of another purpose (`typ`). critical: an
+extension that must be understood. algorithm, key, signature: not signed by a key of the set. issuer, audience: for
+another or by another. expiry: no usable `exp`, or an unusable `nbf` or `iat`. expired, not-yet: outside its time. subject,
 actor, home: a claim that is missing, unusable or that the policy does not know. ambiguous: a claim that is
 there both under its literal name and nested.
 """

@@ -38,7 +38,7 @@ GRAINS: Final = 8
 LONGEST_GRAIN: Final = 86400.0
 """Seconds between two moments at which cookies end, at most."""
 
-STRONGER: Final = frozenset({"jwt", "client_certificate", "directory"})
+STRONGER: Final = frozenset({"jwt", "client_certificate", "directory", "proxy_header"})
 """The sources whose homes are remembered."""
 
 _VALUE = re.compile(rb"1\.([0-9a-f]{8})\.([a-z][a-z0-9-]{0,63}|[A-Z]{2})\.([0-9a-f]{1,10})\.([A-Za-z0-9_-]{43})")

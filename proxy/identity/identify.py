@@ -21,9 +21,11 @@ from proxy.identity.home_cookie import HomeCookieSource, open_home_cookie
 from proxy.identity.jwt import jwt_made_of, open_jwt
 from proxy.identity.location import LocationSource
 from proxy.identity.places import Places
+from proxy.identity.proxy_header import ProxyHeaderSource
 from proxy.policy.facts import NO_SOURCE, SUBJECT, UNKNOWN
 from proxy.policy.settings import Zone
 from proxy.policy.subject import ClientCertificate, Directory, HomeCookie, Jwt, Subject
+from proxy.policy.subject import ProxyHeaderSource as ProxyHeader
 from proxy.policy.subject import Source as Definition
 
 
@@ -246,6 +248,8 @@ def _seat(
         return Seat(open_client_certificate(source, subject.actors))
     if isinstance(source, HomeCookie):
         return Seat(open_home_cookie(source))
+    if isinstance(source, ProxyHeader):
+        return Seat(ProxyHeaderSource(source, subject.actors))
     return Seat(LocationSource(source.accounts, countries))
 
 

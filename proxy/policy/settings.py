@@ -6,6 +6,9 @@ from typing import Literal
 
 from proxy.policy.rules import Network
 
+Protocol = Literal["http", "tls", "tcp"]
+"""What the clients of a listener speak, as far as we look: see `protocols`."""
+
 
 class Secret:
     """A value that never shows itself: not in a repr, a log, an error text or a comparison's output."""
@@ -37,11 +40,14 @@ class Zone:
     countries: frozenset[str]
 
 
+Scheme = Literal["https", "http", "tls", "tcp"]
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One address of a provider. host is a DNS name or an address literal without brackets."""
 
-    scheme: Literal["https", "http", "tls", "tcp"]
+    scheme: Scheme
     host: str
     port: int
 
@@ -149,7 +155,7 @@ class Listener:
 
     name: str
     binds: tuple[Bind, ...]
-    protocol: Literal["http", "tls", "tcp"]
+    protocol: Protocol
     certificates: tuple[Certificate, ...]
     min_version: Literal["1.2", "1.3"]
     proxy_protocol: Literal["none", "optional", "required"] = "none"

@@ -6,8 +6,9 @@ axis being time: the spans between the policy's dates, from `now` on). The value
 and those that it may match, are boxes too, but for its test of the class: the class is no axis, for it follows from the
 other facts; `classified` cuts a box into boxes that each have one set of possible classes.
 
-No relation between keys is assumed, whatever experience says of homes and countries. A fact is None only where a
-connection of the listener's protocol can lack it.
+No relation between keys is assumed, whatever experience says of homes and countries, but for the one that a listener
+has with its protocol: a fact is None only where a connection of the protocol can lack it, and has no value that a
+connection of the protocol cannot have (protocols.py).
 """
 
 from bisect import bisect_left
@@ -21,9 +22,10 @@ from proxy.policy.countries import COUNTRIES
 from proxy.policy.decide import Conditional, conditions
 from proxy.policy.facts import NO_SOURCE, STATED, SUBJECT, UNCLASSIFIED, UNKNOWN, Facts
 from proxy.policy.matcher import KEYS, MAPPED, MAPPED_END, Masks, Matcher
+from proxy.policy.protocols import ALWAYS, NEVER, SOURCE_KINDS, SOURCES
 from proxy.policy.rules import Rule, Selector, Term
 from proxy.policy.selectors import dates, describes, selector_dates
-from proxy.policy.settings import Provider
+from proxy.policy.settings import Protocol, Provider
 
 if TYPE_CHECKING:
     from proxy.policy.policy import Policy
@@ -32,12 +34,6 @@ Box = tuple[int, ...]
 """For each axis of KEYS, then for time: the values in the box, as bits. Empty if any axis is."""
 
 TIME = len(KEYS)
-
-# What a connection of a protocol always brings. The rest it may lack: the address of a Unix socket's peer, or
-# one behind a trusted proxy that cannot be read.
-_ALWAYS: dict[str, frozenset[str]] = {
-    "http": frozenset({"home", "country", "host", "path", "method", "listener", "source", "actor", "ech"}),
-}
 
 
 class Exhausted(Exception):
@@ -77,7 +73,8 @@ class Space:
         self.extra = extra
         self.conditions = conditions(policy.classes, policy.rules, extra)
         self.matcher = Matcher(self.conditions)
-        self.protocols = {listener.protocol for listener in policy.listeners} or {"http"}
+        protocols: set[Protocol] = {listener.protocol for listener in policy.listeners} or {"http"}
+        self.protocols = sorted(protocols)
         self.axes = tuple(self._axis(key) for key in KEYS)
         spoken = [s for rule in policy.rules for s in (rule.allow, rule.only, rule.forbid)]
         later = sorted({d for d in (*dates(*policy.rules), *selector_dates([*spoken, *selectors])) if d > now})
@@ -88,30 +85,37 @@ class Space:
 
     def roots(self) -> list[Box]:
         """For each protocol in use, what its connections can bring."""
-        return [self._root(protocol) for protocol in sorted(self.protocols)]
+        return [self._root(protocol) for protocol in self.protocols]
 
-    def _root(self, protocol: str) -> Box:
+    def _root(self, protocol: Protocol) -> Box:
         box = list(self.full)
-        listeners = {each.name for each in self.policy.listeners if each.protocol == protocol}
         for i, (key, axis) in enumerate(zip(KEYS, self.axes, strict=True)):
             for place, value in enumerate(axis):
-                lacking = value.facts[key] is None and key in _ALWAYS[protocol]
-                elsewhere = key == "listener" and listeners and value.facts[key] not in listeners
-                if lacking or elsewhere:
+                if not self._brings(protocol, key, value.facts[key]):
                     box[i] &= ~(1 << place)
         return tuple(box)
+
+    def _brings(self, protocol: Protocol, key: str, value: object) -> bool:
+        """Whether connections of the protocol can have this value of a key."""
+        if value is None:
+            return key not in ALWAYS[protocol]
+        if key == "listener" and self.policy.listeners:
+            return any(each.name == value and each.protocol == protocol for each in self.policy.listeners)
+        return key not in NEVER[protocol] and (key != "source" or value in SOURCES[protocol])
 
     def _axis(self, key: str) -> tuple[Value, ...]:
         named = [getattr(c, key) for c in self.conditions if c is not None and getattr(c, key) is not None]
         names = {True, False} if key == "ech" else {value for wanted in named for value in wanted}
-        protocol_of = {listener.name: listener.protocol for listener in self.policy.listeners}
         test = self.matcher.tests.get(key)
         found: dict[object, Value] = {}
         for facts in self._candidates(key, names):
-            sure, maybe = test(Facts(0.0, **facts)) if test else (self.matcher.all, self.matcher.all)
             value = facts[key]
-            # Values that nothing tells apart are one; homes stay apart, for what they grant differs.
-            alike = (sure, maybe, value is None, value if key == "home" else None, protocol_of.get(value))
+            brought = tuple(self._brings(protocol, key, value) for protocol in self.protocols)
+            if not any(brought):
+                continue
+            sure, maybe = test(Facts(0.0, **facts)) if test else (self.matcher.all, self.matcher.all)
+            # Values that nothing tells apart are one. Homes stay apart, for what they grant differs, and listeners.
+            alike = (sure, maybe, value if key in ("home", "listener") else None, brought)
             found.setdefault(alike, Value(facts, sure, maybe))
         return tuple(found.values())
 
@@ -127,11 +131,10 @@ class Space:
                 *sorted(names - {"read", "write"}),
                 _fresh("OTHER", names),
             ]
-            return [{"method": m, "upgrade": upgrade} for upgrade, m in product((False, True), methods)]
+            found = [{"method": m, "upgrade": upgrade} for upgrade, m in product((False, True), methods)]
+            return [*found, {"method": None, "upgrade": False}]
         values: list[Any] = getattr(self, f"_{key}_values")(names)
-        if any(key not in _ALWAYS[protocol] for protocol in self.protocols):
-            values.append(None)
-        return [{key: value} for value in values]
+        return [*({key: value} for value in values), {key: None}]
 
     def _home_values(self, names: set[str]) -> list[str]:
         # A home in no zone is always denied.
@@ -163,8 +166,7 @@ class Space:
         ]
 
     def _source_values(self, names: set[str]) -> list[str]:
-        kinds = ["jwt", "client_certificate", "directory", "location", STATED, NO_SOURCE]
-        return [*kinds, *sorted(names - set(kinds))]
+        return [*SOURCE_KINDS, STATED, NO_SOURCE]
 
     def _actor_values(self, names: set[str]) -> list[str]:
         return [SUBJECT, UNKNOWN, *sorted((names | self.policy.subject.actors) - {SUBJECT, UNKNOWN})]

@@ -187,15 +187,15 @@ class ClientCertificate:
 class ProxyHeaderSource:
     """The `proxy_header` source: what a trusted proxy says in the TLVs of a PROXY v2 header, by their types.
 
-    home_from, actor_from: None where it does not say.
+    Each is None where it does not say.
     """
 
     home_from: int | None
-    subject_from: int
+    subject_from: int | None
     actor_from: int | None
 
 
-Source = ClientCertificate | Jwt | Directory | HomeCookie | Location
+Source = ClientCertificate | Jwt | Directory | HomeCookie | ProxyHeaderSource | Location
 
 
 @dataclass(frozen=True, slots=True)

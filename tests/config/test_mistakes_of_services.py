@@ -44,12 +44,25 @@ def token(body: str, jwks: str = "keys.json") -> str:
     return f"subject:\n  sources: [{{jwt: {{jwks: {jwks}, issuer: i, audience: a, home_claim: h{body}}}}}]"
 
 
+def proxy_header(body: str) -> str:
+    return f"subject:\n  sources: [{{proxy_header: {body}}}]"
+
+
 def key_set(path: str) -> str:
     return token("", f"▲{path}")
 
 
-def listener(body: str) -> str:
-    return f"listeners:\n  - {{name: edge, {body}}}"
+def listener(body: str, more: str = "") -> str:
+    return f"listeners:\n  - {{name: edge, {body}}}\n{more}".rstrip()
+
+
+def passing(scheme: str) -> str:
+    """Providers that serve tls and tcp listeners alone."""
+    return f'providers:\n  ours: {{operator: O, zone: eu, endpoints: "{scheme}://ours.example:443"}}\n'
+
+
+def listening(protocol: str, text: str) -> str:
+    return f'listeners:\n  - {{name: edge, bind: "127.0.0.1:0", protocol: {protocol}}}\n{text}'
 
 
 def served(certificate: str, key: str, rest: str = "") -> str:
@@ -85,8 +98,38 @@ PROVIDERS = [
     (at("▲'https://-a.example'"), "is no host"),
     (at("▲ftp://a.example"), "has an unknown scheme"),
     (at("▲a.example"), "is no endpoint, write https://a.example"),
-    (at("▲'tls://a.example:443'"), "tls:// is not available in this version"),
-    (at("▲'tcp://a.example:443'"), "tcp:// is not available in this version"),
+    (at("▲'tls://a.example'"), "has no port, tls:// has none of its own: write tls://HOST:PORT"),
+    (at("▲'tcp://[2001:db8::1]'"), "has no port, tcp:// has none of its own: write tcp://HOST:PORT"),
+    (at("▲'tcp://a.example:0'"), "has no valid port"),
+    (at("▲'tcp://a.example:5432/db'"), "has a path"),
+    (at("▲'tls://user@a.example:443'"), "may not hold a user or password"),
+    (at("▲'udp://a.example:53'"), "has an unknown scheme, endpoints are https://, http://, tls:// or tcp://"),
+    (at("'tcp://a.example:5432', ▲'TCP://A.example.:5432'"), "is listed twice"),
+    (provider('endpoints: [▲"tcp://198.51.100.1:5432"], dial: 192.0.2.0/24'), "is outside of `dial`"),
+    (provider('endpoints: [▲"tls://198.51.100.1:5432"], dial: 192.0.2.0/24'), "is outside of `dial`"),
+    (
+        provider('endpoints: ["tcp://x:1"], ▲tls: {pins: ' + PIN + "}"),
+        "provider `extra` has no https:// or tls:// endpoint, `tls` would do nothing",
+    ),
+    (
+        listening("tls", provider('endpoints: ["tls://x:1", "tcp://x:2"], ▲tls: {server_name: x}')),
+        "no tcp listener reaches the tls:// endpoints of provider `extra`, tls listeners pass on the client's own TLS",
+    ),
+    *(
+        (
+            provider(f'endpoints: ["tls://x:1", "tcp://x:2"], ▲{key}: {value}'),
+            f"what is passed on to tls:// and tcp:// has no requests: leave `{key}` out",
+        )
+        for key, value in (("host", "provider"), ("headers", "{X-Key: x}"), ("plaintext", "true"))
+    ),
+    (provider('endpoints: ["tcp://x:2"], timeouts: {idle: 9s, ▲first_byte: 3s}'), "leave `first_byte` out"),
+    (
+        provider('endpoints: ["https://x", "tls://x:1"], send_proxy: ▲v2'),
+        "`v2` beside an https:// endpoint, its connections serve many clients: give the tls:// and tcp:// endpoints",
+    ),
+    (provider('endpoints: ["http://127.0.0.1"], send_proxy: ▲v1'), "`v1` beside an http:// endpoint"),
+    (provider('endpoints: ["tcp://x:1"], send_proxy: ▲v3'), "write none, v1 or v2"),
+    (provider('endpoints: ["tcp://x:1"], send_proxy: ▲true'), "write none, v1 or v2"),
     (at('"https://a.example", ▲"https://A.example.:443"'), "is listed twice"),
     (at("").replace("[]", "▲[]"), "the list is empty"),
     (provider('endpoints: ["https://192.0.2.1", ▲"https://198.51.100.1"], dial: 192.0.2.0/24'), "is outside of `dial`"),
@@ -101,7 +144,7 @@ PROVIDERS = [
     (provider('endpoints: ["https://x"], limits: {▲requests: 1}'), "unknown key `requests`"),
     *(
         (provider(f'endpoints: ["https://x"], ▲{key}: x'), f"`{key}` is not available in this version")
-        for key in ("kind", "seal", "health", "balance", "send_proxy", "location", "evidence")
+        for key in ("kind", "seal", "health", "balance", "location", "evidence")
     ),
     ("providers:\n  ▲Extra: {operator: E, zone: eu, endpoints: ['https://x']}", "such as `extra`"),
     ("providers:\n  none: {operator: E, zone: eu, endpoints: ['https://x']}".replace("none", "▲none"), "is reserved"),
@@ -174,6 +217,20 @@ SOURCES = [
     ("subject:\n  sources: [▲location]", "expected a mapping"),
     ("subject:\n  sources: ▲[]", "the list is empty"),
     ("subject:\n  sources: [{location: {accounts: ▲yes}}]", "write true"),
+    (proxy_header("▲{}"), "the source says nothing, give it `home_from`, `subject_from` or both"),
+    (proxy_header("{home_from: ▲0xDF}"), "a field that proxies may give a meaning, write one from 0xE0 to 0xEF"),
+    (proxy_header("{home_from: ▲0xF0}"), "write one from 0xE0 to 0xEF"),
+    (proxy_header("{home_from: ▲224}"), "write 0xE0"),
+    (proxy_header("{home_from: ▲authority}"), "write one from 0xE0 to 0xEF"),
+    (proxy_header("{subject_from: ▲alpn}"), "write one from 0xE0 to 0xEF, authority or unique_id"),
+    (proxy_header("{subject_from: 0xE0, actor_from: ▲unique_id}"), "write one from 0xE0 to 0xEF"),
+    (proxy_header("▲{home_from: 0xE0, actor_from: 0xE1}"), "`actor_from` without `subject_from`"),
+    (proxy_header("▲{home_from: 0xE0, subject_from: 0xe0}"), "one field for two meanings"),
+    (proxy_header("{home_from: 0xE0, ▲forward: true}"), "unknown key `forward`"),
+    (
+        "subject:\n  sources: [{▲proxy_header: {home_from: 0xE0}}]\n" + listener('bind: "127.0.0.1:80"'),
+        "no listener takes a PROXY header, and this source would never speak, say `proxy_protocol: required`",
+    ),
     ("subject:\n  sources: [{▲locatoin: {}}]", "did you mean `location`?"),
     ("subject:\n  trusted_proxies: [▲10.0.0.1/8]", "host bits set"),
     ("subject:\n  actors: [support, ▲support]", "duplicate actor"),
@@ -203,11 +260,27 @@ LISTENERS = [
     (listener('bind: "[::1]:80"') + '\n  - {name: b, bind: ▲"[0:0::1]:80"}', "is bound twice, line 2"),
     (listener('bind: "127.0.0.1:9400"') + '\nadmin: {bind: ▲"127.0.0.1:9400"}', "is bound twice"),
     (listener('bind: "127.0.0.1:80"') + '\n  - {name: ▲edge, bind: "127.0.0.1:81"}', "duplicate listener `edge`"),
-    (listener('bind: "127.0.0.1:80", protocol: ▲tls'), "`tls` is not available in this version"),
-    (listener('bind: "127.0.0.1:80", protocol: ▲tcp'), "`tcp` is not available in this version"),
-    (
-        listener('bind: "127.0.0.1:80", protocol: ▲https'),
-        "write http",
+    (listener('bind: "127.0.0.1:80", protocol: ▲https'), "`https` is not among the choices"),
+    (listener('bind: "127.0.0.1:80", protocol: ▲udp'), "write http, tls or tcp"),
+    *(
+        (
+            listener(f'bind: "127.0.0.1:80", protocol: ▲{protocol}'),
+            f"no provider has an endpoint that serves {protocol} listeners, give one an endpoint tls:// or tcp://",
+        )
+        for protocol in ("tls", "tcp")
+    ),
+    (listener('bind: "127.0.0.1:80", protocol: ▲http', passing("tls")), "give one an endpoint https:// or http://"),
+    ("listeners:\n  - ▲{name: edge, bind: '127.0.0.1:80'}\n" + passing("tcp"), "serves http listeners"),
+    *(
+        (
+            listener(
+                f'bind: "127.0.0.1:80", protocol: {protocol}, '
+                "▲tls: {certificates: [{certificate: us.pem, key: us.key}]}",
+                passing("tcp"),
+            ),
+            f"a {protocol} listener decrypts nothing, leave `tls` out, or say `protocol: http`",
+        )
+        for protocol in ("tls", "tcp")
     ),
     (listener('bind: "127.0.0.1:80", proxy_protocol: ▲v2'), "write none"),
     ("listeners:\n  - ▲{name: edge}", "`bind` is missing"),
@@ -219,6 +292,23 @@ LISTENERS = [
     (served("us.pem", "▲absent.key"), "cannot be read"),
 ]
 BOUNDS = [
+    ("workers: ▲many", "`many` is no number of workers, write auto, or 1 to 1024"),
+    ("workers: ▲0", "is no number of workers"),
+    ("workers: ▲-1", "is no number of workers"),
+    ("workers: ▲1.5", "is no number of workers"),
+    ("workers: ▲1025", "is more workers than can be had, write auto, or at most 1024"),
+    ("workers: ▲[1]", "expected a single value, found a list"),
+    ("workers: {count: ▲0}", "is no number of workers"),
+    ("workers: {affinity: ▲yes}", "write true"),
+    ("workers: {▲cpus: 2}", "unknown key `cpus`"),
+    ("control: ▲''", "the text is empty"),
+    ("control: ▲unix:control.sock", "is no path, write control.sock"),
+    (f"control: ▲{'x' * 108}", "is too long, the whole path of a Unix socket has at most 107 bytes"),
+    ("control: ▲[a]", "expected a single value"),
+    (listener('bind: "unix:a.sock"') + "\ncontrol: ▲a.sock", "`a.sock` is bound twice, line 2"),
+    ("admin: {bind: 'unix:a.sock'}\ncontrol: ▲./a.sock", "is bound twice, line 1"),
+    ("timeouts: {lifetime: ▲0s}", "is no time at all"),
+    ("timeouts: {lifetime: ▲never}", "is no duration"),
     ("limits: {head: ▲32KB}", "is no size"),
     ("limits: {head: ▲none}", "is no size"),
     ("limits: {head: ▲0}", "is no sensible size"),

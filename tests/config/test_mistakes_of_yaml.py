@@ -68,11 +68,7 @@ ROWS = [
     ("log: {path: ▲'${}'}", "names no environment variable"),
     ("log: {▲'${SET}': x}", "unknown key `${SET}`"),
     # known, and not built
-    ("▲control: /run/x.sock", "`control` is not available in this version"),
     ("▲keys: {}", "`keys` is not available in this version"),
-    ("workers: ▲4", "`4` is not available in this version"),
-    ("workers: ▲many", "`many` is not among the choices, write auto or 1"),
-    ("workers: ▲0", "is not among the choices"),
 ]
 
 

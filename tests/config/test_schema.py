@@ -24,7 +24,9 @@ class Yaml12(yaml.SafeLoader):
 
 Yaml12.yaml_implicit_resolvers = {}
 Yaml12.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|false)\Z"), list("tf"))
-Yaml12.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]+\Z"), list("-+0123456789"))
+Yaml12.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]+\Z|0x[0-9a-fA-F]+\Z"), list("-+0123456789")
+)
 Yaml12.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+\.[0-9]+\Z"), list("-+0123456789"))
 
 
@@ -71,7 +73,10 @@ def test_it_takes_the_example_policies() -> None:
         "timeouts: {head: 3}",
         "limits: {headers: none}",
         "log: {subject: yes}",
-        "listeners: [{name: a, bind: x, protocol: tls}]",
+        "listeners: [{name: a, bind: x, protocol: udp}]",
+        "workers: 0",
+        "workers: {count: 1025}",
+        "subject: {sources: [{proxy_header: {home_from: 0xF0}}]}",
         "subject: {sources: [{directory: {}}]}",
         "guarantees: [{when: {}}]",
     ],

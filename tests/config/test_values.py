@@ -22,6 +22,7 @@ from proxy.policy.settings import (
     TcpBind,
     Timeouts,
     UnixBind,
+    Workers,
 )
 from proxy.policy.subject import Location, Subject
 from tests.config.marked import NOW, loaded
@@ -49,15 +50,19 @@ providers:
       min_version: "1.2"
     timeouts: {connect: 3s, first_byte: 30s, idle: 60s}
     limits: {connections: 50}
+    send_proxy: none
   ct-candidate: {operator: China Telecom, zone: cn-mainland, endpoints: ["https://new.ct.example:443"]}
   own-cloud:    {operator: Example Inc, zone: elsewhere, endpoints: ["https://storage.example:443"]}
   own-eu:       {operator: Example Inc, zone: eu, endpoints: ["https://eu.storage.example:443"]}
+  pass-cn:      {operator: China Telecom, zone: cn-mainland, endpoints: ["tls://storage.ct.example:443"]}
+  pass-cloud:   {operator: Example Inc, zone: elsewhere, endpoints: ["tcp://storage.example:443"]}
+  databases:    {operator: Example Inc, zone: eu, endpoints: ["tcp://pg.example:5432"], send_proxy: v2}
 
 subject:
   trusted_proxies: [10.0.0.0/8]
   sources:
     - location: {accounts: false}
-  stated: [{when: {listener: eu-only}, home: eu}]
+  stated: [{when: {listener: [eu-only, pg-eu]}, home: eu}]
   actors: [support]
 
 classes:
@@ -97,13 +102,16 @@ listeners:
     protocol: http
     proxy_protocol: none
   - {name: eu-only, bind: ["[::]:443", "unix:run/eu.sock"]}
+  - {name: pass, bind: "0.0.0.0:9443", protocol: tls}
+  - {name: pg-eu, bind: "0.0.0.0:5432", protocol: tcp}
 
 limits:   {head: 32KiB, headers: 100, target: 8KiB, body: none, pipelined: 8, connections: 10000}
 timeouts: {head: 10s, body_idle: 60s, keep_alive: 75s, connect: 3s, first_byte: 30s,
-           idle: 60s, drain: 30s, withdrawn: 30s}
+           idle: 60s, drain: 30s, withdrawn: 30s, lifetime: none}
 log:      {path: stdout, subject: false}
 admin:    {bind: "127.0.0.1:9400"}
 workers:  auto
+control:  run/control.sock
 """
 FIGURES = Timeouts(10, 60, 75, 3, 30, 60, 30, 30)
 
@@ -162,7 +170,7 @@ def test_the_rest(whole: Policy, tmp_path: Path) -> None:
     assert whole.subject.trusted_proxies == (ip_network("10.0.0.0/8"),)
     assert whole.subject.sources == (Location(accounts=False),)
     assert [(each.home, each.when) for each in whole.subject.stated] == [
-        ("eu", Condition(listener=frozenset({"eu-only"})))
+        ("eu", Condition(listener=frozenset({"eu-only", "pg-eu"})))
     ]
     assert whole.subject.actors == {"support"}
     assert [(each.name, each.when) for each in whole.classes] == [("payment", Condition(path=frozenset({"/pay/*"})))]
@@ -170,7 +178,9 @@ def test_the_rest(whole: Policy, tmp_path: Path) -> None:
     assert whole.guarantees[0].only == whole.rules[0].allow
     assert whole.guarantees[1].never == (Term(operators=frozenset({"China Telecom"})),)
     assert whole.guarantees[1].unless == Condition(home=frozenset({"cn-mainland"}))
-    edge, eu_only = whole.listeners
+    edge, eu_only, tls, tcp = whole.listeners
+    assert (tls.protocol, tls.certificates, tcp.protocol, tcp.certificates) == ("tls", (), "tcp", ())
+    assert (whole.workers, whole.control) == (Workers(None, False), tmp_path / "run/control.sock")
     assert (edge.binds, edge.certificates, edge.protocol) == ((TcpBind("0.0.0.0", 8443),), (), "http")
     assert eu_only.binds == (TcpBind("::", 443), UnixBind(tmp_path / "run/eu.sock"))
     assert whole.digest.startswith("sha256:")
@@ -182,6 +192,8 @@ def test_the_figures_shown_are_the_defaults(whole: Policy, tmp_path: Path) -> No
     assert least.timeouts == whole.timeouts == FIGURES
     assert least.log == whole.log == Log(None, False)
     assert least.admin == whole.admin == Admin(TcpBind("127.0.0.1", 9400))
+    assert least.workers == whole.workers == Workers()
+    assert least.control is None
     assert least.geoip == GeoIP()
     assert least.subject == Subject((), (), (), frozenset())
     assert (least.classes, least.routes, least.guarantees, least.listeners) == ((), (), (), ())
@@ -266,6 +278,8 @@ def test_selectors(tmp_path: Path, written: str, selector: Selector) -> None:
         ("http://localhost:8080", Endpoint("http", "localhost", 8080)),
         ("HTTPS://[2001:DB8::1]", Endpoint("https", "2001:db8::1", 443)),
         ("https://bücher.example", Endpoint("https", "xn--bcher-kva.example", 443)),
+        ("tls://A.example:443", Endpoint("tls", "a.example", 443)),
+        ("TCP://[2001:DB8::1]:5432", Endpoint("tcp", "2001:db8::1", 5432)),
     ],
 )
 def test_endpoints(tmp_path: Path, written: str, endpoint: Endpoint) -> None:
