@@ -168,6 +168,13 @@ def test_successes_of_two_rounds_add_up():
     assert said(state.trying(121.0).succeeded(121.0, 122.0)) == "slow-start"
 
 
+def test_what_a_dead_provider_left_behind_closes_nothing():
+    state = HALF
+    for _ in range(2 * B.trials):
+        state = state.succeeded(99.0, 106.0)
+    assert state == HALF
+
+
 def test_checks_that_never_saw_it_down_are_trials():
     # Quiet providers come back too.
     assert said(HALF.checked(True, 106.0).checked(True, 111.0).checked(True, 116.0)) == "slow-start"

@@ -128,6 +128,7 @@ ANSWERS = [
     (HTTP, b"HTTP/1.1 999 OK\r\n\r\n", "no HTTP answer", None),
     (HTTP, b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "no HTTP answer", None),
     (HTTP, b"HTTP/1.1 101 S\r\n\r\n" + OK + b"\r\n", "no HTTP answer", None),
+    (HTTP, b"HTTP/1.1 101 S\r\n\r\n", "no HTTP answer", None),
     (HTTP, OK + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "no HTTP answer", None),
     (HTTP, OK + b"a\x00b: c\r\n\r\n", "no HTTP answer", None),
     (HTTP, b"GET / HTTP/1.1\r\n\r\n", "no HTTP answer", None),
