@@ -153,9 +153,11 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         exchange, self.exchange = self.exchange, None
         self._stop_reading()
-        if exchange is not None:
-            exchange.client_left()
-        self.plane.lost(self)
+        try:
+            if exchange is not None:
+                exchange.client_left()
+        finally:
+            self.plane.lost(self)
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -244,10 +246,12 @@ class ClientConnection(asyncio.Protocol):
         The kernel's share counts too: it may be megabytes, which a slow client takes minutes for.
         """
         sock = self.transport.get_extra_info("socket")
+        if sock is None:
+            return 0  # closed
         try:
             (queued,) = _INT.unpack(ioctl(sock.fileno(), TIOCOUTQ, _NO_BYTES))
-        except OSError:
-            queued = 0  # closed meanwhile
+        except (OSError, ValueError):
+            queued = 0  # being closed
         return self.transport.get_write_buffer_size() + int(queued)
 
     def finished(self, keep: bool, linger: bool) -> None:

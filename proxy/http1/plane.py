@@ -3,7 +3,7 @@
 import asyncio
 import select
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -66,8 +66,11 @@ class HttpPlane:
         now = time.monotonic()
         for client in tuple(self._connections):
             demands = line.demands.get(client.arrival.listener.name)
-            if demands is not None and demands.of(client.arrival.sni) != client.arrival.demand:
-                client.retire(now)
+            try:
+                if demands is not None and demands.of(client.arrival.sni) != client.arrival.demand:
+                    client.retire(now)
+            except Exception as error:
+                self.failed(client, error)
         self._do_aside(old.sources.close())
 
     def redecide(self) -> None:
@@ -78,8 +81,11 @@ class HttpPlane:
         """A share of them in each turn of the loop, so that ten thousand tunnels hold up no request."""
         now, wall = time.monotonic(), time.time()
         for client in islice(clients, DECIDED_AT_ONCE):
-            if client.exchange is not None:
-                client.exchange.redecide(self.planner, now, wall)
+            try:
+                if client.exchange is not None:
+                    client.exchange.redecide(self.planner, now, wall)
+            except Exception as error:
+                self.failed(client, error)
         following = next(clients, None)
         if following is not None:
             self.loop.call_soon(self._redecide_some, chain((following,), clients))
@@ -131,6 +137,11 @@ class HttpPlane:
         if not self._connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
+    def failed(self, client: ClientConnection, error: Exception) -> None:
+        """A mistake of this program was met at one client: that one ends, others go on, and the operator is told."""
+        self.loop.call_exception_handler({"message": "a client's connection", "exception": error})
+        client.reset()
+
     def begin(self, client: ClientConnection, head: bytes) -> None:
         """A whole head has come."""
         wall = time.time()
@@ -152,8 +163,11 @@ class HttpPlane:
 
     async def _redecide_when(self, pending: Pending, client: ClientConnection, occupant: Occupant | None) -> None:
         await asyncio.shield(asyncio.ensure_future(pending.ready))
-        if occupant is not None and client.exchange is occupant:
-            occupant.redecide(self.planner, time.monotonic(), time.time())
+        try:
+            if occupant is not None and client.exchange is occupant:
+                occupant.redecide(self.planner, time.monotonic(), time.time())
+        except Exception as error:
+            self.failed(client, error)
 
     def _do_aside(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)
@@ -187,11 +201,12 @@ class HttpPlane:
     # The sweep
 
     def _take_line(self, line: Line) -> None:
-        self.line = line
+        planner = Planner(line, self.metrics)
         line.sources.begin()
+        self.line = line
         self.limits = line.policy.limits
         self.timeouts = line.policy.timeouts
-        self.planner = Planner(line, self.metrics)
+        self.planner = planner
         for provider in line.policy.providers:
             # Series exist from now on, so that the first event already is a rise.
             self.metrics.timings(provider.name, provider.zone)
@@ -204,21 +219,30 @@ class HttpPlane:
     def _sweep(self) -> None:
         self._sweeping = self.loop.call_later(PERIOD, self._sweep)
         now = time.monotonic()
-        paused = select.poll()
-        by_descriptor: dict[int, ClientConnection] = {}
+        paused: dict[int, ClientConnection] = {}
         for client in tuple(self._connections):
-            if now >= client.deadline or now >= client.gone_by:
-                client.overdue(now)
-            exchange = client.exchange
-            if exchange is not None and now >= exchange.withdrawn_at:
-                exchange.end_withdrawn()
-            if client.paused and not client.transport.is_closing():
-                # Neither loop notices a FIN or RST while reading is paused.
-                descriptor = client.transport.get_extra_info("socket").fileno()
-                by_descriptor[descriptor] = client
-                paused.register(descriptor, _LEFT)
-        if by_descriptor:
-            for descriptor, events in paused.poll(0):
-                by_descriptor[descriptor].hung_up(reset=bool(events & select.POLLERR))
+            try:
+                if now >= client.deadline or now >= client.gone_by:
+                    client.overdue(now)
+                exchange = client.exchange
+                if exchange is not None and now >= exchange.withdrawn_at:
+                    exchange.end_withdrawn()
+                if client.paused and not client.transport.is_closing():
+                    paused[client.transport.get_extra_info("socket").fileno()] = client
+            except Exception as error:
+                self.failed(client, error)
+        if paused:
+            self._look_for_ends(paused)
         for idle in self.line.fleet.expire(now):
             idle.close()
+
+    def _look_for_ends(self, paused: Mapping[int, ClientConnection]) -> None:
+        """Neither loop notices a FIN or RST while reading is paused. By descriptor."""
+        poll = select.poll()
+        for descriptor in paused:
+            poll.register(descriptor, _LEFT)
+        for descriptor, events in poll.poll(0):
+            try:
+                paused[descriptor].hung_up(reset=bool(events & select.POLLERR))
+            except Exception as error:
+                self.failed(paused[descriptor], error)

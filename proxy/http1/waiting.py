@@ -35,9 +35,7 @@ class Waiting:
             planner, plan = await self._answered()
             self._plane.go_on(self._client, planner, plan, self._wall, self._started).begin()
         except Exception as error:
-            # A mistake of this program: the client is not left waiting, and the operator is told.
-            self._client.transport.abort()
-            self._plane.loop.call_exception_handler({"message": "a request that waited", "exception": error})
+            self._plane.failed(self._client, error)
 
     async def _answered(self) -> tuple[Planner, Plan]:
         plan, planner = self._plan, self._plane.planner

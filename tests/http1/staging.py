@@ -309,6 +309,13 @@ def policy_text(
     return text + (log or "log: {path: access.log}\n")
 
 
+def opened_log(line: Line) -> int:
+    """A descriptor of the policy's log."""
+    path = line.policy.log.path
+    assert path is not None
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
 @asynccontextmanager
 async def staged(scripts: Mapping[str, Script], **options: str) -> AsyncIterator[Stage]:
     """A running plane whose providers follow these scripts, by name; options as for `policy_text`."""
@@ -320,7 +327,7 @@ async def staged(scripts: Mapping[str, Script], **options: str) -> AsyncIterator
             await each.__aenter__()
         ports = {name: provider.port for name, provider in stage.providers.items()}
         line = stage.line(policy_text(ports, **options))
-        log = AccessLog(line.policy.log.path)
+        log = AccessLog(opened_log(line))
         stage.plane = HttpPlane(line, stage.metrics, log)
         server = await asyncio.get_running_loop().create_server(
             lambda: stage.plane.connection(Arrival(line.policy.listeners[0], ip_address("127.0.0.1"))), "127.0.0.1", 0
