@@ -12,7 +12,6 @@ from aiohttp import web
 from proxy.admin.listen import bound_to, listen
 from proxy.admin.values import Readiness, Status
 from proxy.policy.settings import Bind, UnixBind
-from proxy.telemetry.metrics import Metrics
 
 _log = logging.getLogger("domicile.admin")
 
@@ -27,13 +26,13 @@ class AdminServer:
     def __init__(
         self,
         where: Bind | socket.socket,
-        exposition: Exposition | Metrics,
+        exposition: Exposition,
         readiness: Callable[[], Readiness],
-        status: Callable[[], Status],
+        status: Callable[[], Awaitable[Status]],
     ) -> None:
         """where: what to bind, or a socket that already listens; its path, if it has one, is somebody else's."""
         self._where = where
-        self._exposition = exposition.exposition if isinstance(exposition, Metrics) else exposition
+        self._exposition = exposition
         self._readiness = readiness
         self._status = status
         self._bound: Bind | None = None
@@ -106,7 +105,7 @@ class AdminServer:
         return web.json_response(body, status=200 if readiness.ready else 503)
 
     async def _serve_status(self, request: web.Request) -> web.Response:
-        return web.json_response(asdict(self._status()))
+        return web.json_response(asdict(await self._status()))
 
 
 async def _finish_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -24,7 +24,7 @@ class Readiness:
     listeners_bound: bool
     draining: bool
     providers: Mapping[str, str]
-    workers: Crew = Crew(1, 1)
+    workers: Crew
 
     @property
     def ready(self) -> bool:
@@ -68,4 +68,4 @@ class Status:
     providers: tuple[ProviderStatus, ...]
     log_dropped: int
     log_problem: str | None
-    workers: Crew = Crew(1, 1)
+    workers: Crew

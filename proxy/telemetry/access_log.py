@@ -1,10 +1,10 @@
-"""The access log: lines are queued by the event loop and written in batches by a thread.
+"""A worker's side of the access log: lines are queued by the event loop and written to a pipe by a thread.
 
 - `write` never blocks, locks or makes a system call; what finds the queue full is dropped and counted.
 - The writer sleeps while there is nothing to do and, once woken, lets a batch gather: waking a thread costs ten
   times what formatting a line does, so it happens once a batch.
-- A write that fails (disk full, reader gone) is tried again from where it stopped; meanwhile the queue fills and
-  its drops are counted. Neither a file nor a pipe ever gets half a line followed by another.
+- A pipe that takes nothing, because the log cannot be written at its other end (log_collector.py), fills the queue,
+  and its drops are counted. A write goes on where it stopped: lines are never torn.
 - One writer thread, one descriptor. Make it in the process that uses it: a thread does not survive a fork.
 """
 
@@ -12,10 +12,8 @@ import contextlib
 import logging
 import os
 import select
-import stat
 import time
 from collections import deque
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
@@ -39,14 +37,11 @@ _log = logging.getLogger("domicile.access_log")
 
 
 class AccessLog:
-    """Lines to a file, or to standard output if `path` is None. Best effort; `dropped` says what was lost.
+    """Lines to a descriptor, which is owned and closed here: best effort; `dropped` says what was lost."""
 
-    Raises OSError if the file cannot be opened; a FIFO without a reader is such a file. Files are created with
-    mode 0640 and appended to.
-    """
-
-    def __init__(self, path: Path | None, *, queue_lines: int = QUEUE_LINES, queue_bytes: int = QUEUE_BYTES) -> None:
-        self._path = path
+    def __init__(self, descriptor: int, *, queue_lines: int = QUEUE_LINES, queue_bytes: int = QUEUE_BYTES) -> None:
+        os.set_blocking(descriptor, False)
+        self._fd = descriptor
         self._queue_lines = queue_lines
         self._queue_bytes = queue_bytes
         self._lines: deque[bytes] = deque()
@@ -58,11 +53,9 @@ class AccessLog:
         self._wake_at = 1
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._closing: float | None = None
-        self._reopen = False
         self._problem: str | None = None
         self._batch = b""
         self._written = 0
-        self._fd = _open(path)
         self._thread = Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
@@ -73,7 +66,7 @@ class AccessLog:
 
     @property
     def problem(self) -> str | None:
-        """Why writing fails at present, None while it does not."""
+        """Why lines cannot leave this process at present, None while they can."""
         return self._problem
 
     def write(self, line: bytes) -> None:
@@ -88,11 +81,6 @@ class AccessLog:
             self._wake_at = _NEVER
             self._bell.put(None)
 
-    def reopen(self) -> None:
-        """Have the writer open the path anew, after rotation. If that fails, it says so and keeps the old file."""
-        self._reopen = True
-        self._bell.put(None)
-
     def close(self, bound: float = 2.0) -> None:
         """Write what is queued, for at most `bound` seconds, and stop. What is left then counts as dropped."""
         if self._closing is not None:
@@ -100,7 +88,6 @@ class AccessLog:
         self._queue_lines = 0
         self._closing = time.monotonic() + bound
         self._bell.put(None)
-        # Only a descriptor that cannot be made non-blocking (a socket as standard output) outlasts this.
         self._thread.join(bound + 0.5)
         unfinished = self._batch.rfind(b"\n", 0, self._written) + 1
         self._lost = self._batch.count(b"\n", unfinished) + len(self._lines)
@@ -108,8 +95,6 @@ class AccessLog:
     def _run(self) -> None:
         while True:
             self._await_lines()
-            if self._reopen:
-                self._open_anew()
             if self._written == len(self._batch):
                 self._take()
             self._write_batch()
@@ -127,10 +112,10 @@ class AccessLog:
         if self._written < len(self._batch):
             return
         self._wake_at = 1
-        if not self._lines and self._closing is None and not self._reopen:
+        if not self._lines and self._closing is None:
             self._bell.get()
         self._wake_at = _BATCH_BYTES
-        if self._queued - self._taken < _BATCH_BYTES and self._closing is None and not self._reopen:
+        if self._queued - self._taken < _BATCH_BYTES and self._closing is None:
             self._hear(_GATHER)
         self._wake_at = _NEVER
 
@@ -159,7 +144,7 @@ class AccessLog:
 
     def _recovered(self) -> None:
         if self._problem:
-            _log.warning("the access log is written again; %d lines were dropped so far", self.dropped)
+            _log.warning("access-log lines leave this process again; %d were dropped so far", self.dropped)
             self._problem = None
 
     def _await_room(self) -> None:
@@ -172,30 +157,5 @@ class AccessLog:
 
     def _failed(self, error: OSError) -> None:
         if not self._problem:
-            _log.error("the access log cannot be written (%s); tried again every second", error.strerror)
+            _log.error("access-log lines cannot leave this process (%s); tried again every second", error.strerror)
         self._problem = error.strerror or "error"
-
-    def _open_anew(self) -> None:
-        self._reopen = False
-        if self._path is None:
-            return
-        try:
-            descriptor = _open(self._path)
-        except OSError as error:
-            _log.error("the access log cannot be reopened (%s); the old file is kept", error.strerror)
-            return
-        # A line that the old file holds half of is whole in the new one.
-        self._written = self._batch.rfind(b"\n", 0, self._written) + 1
-        os.close(self._fd)
-        self._fd = descriptor
-
-
-def _open(path: Path | None) -> int:
-    if path is not None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        return os.open(path, flags, 0o640)
-    if stat.S_ISFIFO(os.fstat(1).st_mode):
-        # A description of our own: O_NONBLOCK on the shared one would surprise everybody else who writes there.
-        with contextlib.suppress(OSError):
-            return os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    return os.dup(1)

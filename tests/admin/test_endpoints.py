@@ -19,7 +19,8 @@ from proxy.telemetry.metrics import Metrics
 from tests.peers.process import program
 
 ENDPOINTS = ("/metrics", "/healthz", "/readyz", "/status")
-READY = Readiness(True, True, False, MappingProxyType({"own-eu": "healthy", "china-telecom": "down"}))
+ALL = Crew(2, 2)
+READY = Readiness(True, True, False, MappingProxyType({"own-eu": "healthy", "china-telecom": "down"}), ALL)
 STATUS = Status(
     version="0.1.0",
     digest="sha256:00",
@@ -41,7 +42,10 @@ class Instance:
         self.readiness = READY
         self.metrics = Metrics()
         self.metrics.connections("edge")
-        self.admin = AdminServer(where, self.metrics.exposition, lambda: self.readiness, lambda: STATUS)
+        self.admin = AdminServer(where, self.metrics.exposition, lambda: self.readiness, self.status)
+
+    async def status(self) -> Status:
+        return STATUS
 
     def url(self, path: str) -> str:
         assert isinstance(self.admin.bound, TcpBind)
@@ -78,10 +82,10 @@ async def test_it_says_that_it_is_alive(instance, client):
     ("readiness", "status"),
     [
         (READY, 200),
-        (Readiness(True, True, False, {"own-eu": "down", "china-telecom": "down"}), 200),
-        (Readiness(False, True, False, {}), 503),
-        (Readiness(True, False, False, {}), 503),
-        (Readiness(True, True, True, {"own-eu": "healthy"}), 503),
+        (Readiness(True, True, False, {"own-eu": "down", "china-telecom": "down"}, ALL), 200),
+        (Readiness(False, True, False, {}, ALL), 503),
+        (Readiness(True, False, False, {}, ALL), 503),
+        (Readiness(True, True, True, {"own-eu": "healthy"}, ALL), 503),
         (Readiness(True, True, False, {}, Crew(1, 4)), 200),
         (Readiness(True, True, False, {}, Crew(0, 4)), 503),
     ],

@@ -15,7 +15,7 @@ import pytest
 import uvloop
 import yaml
 
-from proxy.admin import AdminServer, Readiness, Status
+from proxy.admin import AdminServer, Crew, Readiness, Status
 from proxy.policy.decision import Reason
 from proxy.policy.settings import TcpBind
 from proxy.telemetry.metrics import UNAVAILABLE, Attempt, Metrics, Outcome, Reload
@@ -71,11 +71,14 @@ class Traffic:
         self.rules.count += 1
 
     async def serve(self, started: threading.Event, stop: asyncio.Event) -> None:
+        async def status() -> Status:
+            return Status("1", None, 0.0, False, 0, (), (), 0, None, Crew(1, 1))
+
         server = AdminServer(
             TcpBind("127.0.0.1", 0),
             self.metrics.exposition,
-            lambda: Readiness(True, True, False, {}),
-            lambda: Status("1", None, 0.0, False, 0, (), (), 0, None),
+            lambda: Readiness(True, True, False, {}, Crew(1, 1)),
+            status,
         )
         await server.start()
         assert isinstance(server.bound, TcpBind)
