@@ -149,8 +149,8 @@ class Answer:
     def on_headers_complete(self) -> None:
         """A head is whole."""
         status = self._parser.get_status_code()
-        if self.result is not None or (100 <= status < 200 and status != 101):
-            return
+        if self.result is not None or 100 <= status < 200:
+            return  # a 101 is an error to llhttp: nobody asked for one
         if self._parser.get_http_version() not in ("1.0", "1.1") or not 200 <= status <= 599:
             self._end("no HTTP answer")
             return
