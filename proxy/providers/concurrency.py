@@ -1,0 +1,159 @@
+"""How many requests are let in at once, by what latency tells: what is above is shed, so that the admitted stay quick.
+
+- Latencies are averaged over windows; `unloaded` is the average with nothing queued. A sample counts only if its request
+  began under the limit as it is now.
+- Up to half-way to the tolerance the limit grows, where it was reached. Above, it shrinks by as much as latency is too
+  high; a limit that was not reached comes down to what was under way. Few requests (`least`) make no queue: what they
+  take is unloaded, whatever it was before.
+- Latency can also rise for reasons that no limit cures: a farther provider, larger answers. So beyond the tolerance the
+  limit is halved for one window, as an experiment. If latency follows, the queue is ours, and the limit stays. If not,
+  it comes back, and `unloaded` is what was seen.
+- `unloaded` can have been measured under load, at a start into a storm. So while it sheds, the same experiment is made
+  every PROBE seconds.
+
+It starts without a limit but `most`. Give it the latency of what this process does, as far as that can be told apart: a
+slow provider's own would shed the requests of the quick ones. Sans I/O; `now` is monotonic seconds.
+"""
+
+from math import sqrt
+from typing import Final
+
+from proxy.policy.balance import Concurrency
+
+WINDOW: Final = 0.1
+"""Seconds that a window lasts at least."""
+
+SAMPLES: Final = 64
+"""Samples that a window has at least."""
+
+PROBE: Final = 5.0
+"""Seconds of shedding after which it is tried whether fewer at once are quicker."""
+
+FOLLOWS: Final = 0.75
+"""Halved concurrency is the cure if latency falls below this part of what it was."""
+
+_AIM: Final = 0.5
+_SMOOTHING: Final = 0.25
+
+
+class ConcurrencyLimit:
+    """limit: how many may be under way. under_way: those let in and not ended. shed: those refused so far.
+
+    unloaded: seconds; None before the first window. There is one `end` for each `begin` that said yes.
+    """
+
+    __slots__ = (
+        "_before",
+        "_count",
+        "_fast",
+        "_limit",
+        "_peak",
+        "_probe_at",
+        "_rules",
+        "_shed_before",
+        "_since",
+        "_sum",
+        "limit",
+        "shed",
+        "under_way",
+        "unloaded",
+    )
+
+    def __init__(self, rules: Concurrency, now: float) -> None:
+        self._rules = rules
+        self._limit = float(rules.most)
+        self.limit = rules.most
+        self.under_way = 0
+        self.shed = 0
+        self.unloaded: float | None = None
+        self._before: tuple[float, float] | None = None  # limit and latency before the experiment under way
+        self._probe_at = now + PROBE
+        self._fast = False  # the limit is known to be far too low
+        self._shed_before = 0
+        self._peak = 0
+        self._open_window(now)
+
+    def begin(self) -> bool:
+        """Whether one more is let in."""
+        if self.under_way >= self.limit:
+            self.shed += 1
+            return False
+        self.under_way += 1
+        if self.under_way > self._peak:
+            self._peak = self.under_way
+        return True
+
+    def end(self, latency: float | None, now: float) -> None:
+        """One that was let in is over. latency: its seconds; None where they tell nothing, as when its client left."""
+        self.under_way -= 1
+        if latency is None or now - latency < self._since:
+            return
+        self._sum += latency
+        self._count += 1
+        if self._count >= SAMPLES and now - self._since >= WINDOW and self._rules.adaptive:
+            self._judge(self._sum / self._count, now)
+
+    def _judge(self, latency: float, now: float) -> None:
+        """A window is over: what its average latency says of the limit."""
+        rules, unloaded = self._rules, self.unloaded
+        reached = self._peak >= self.limit
+        if unloaded is None:
+            self.unloaded = latency
+        elif self._before is not None:
+            self._conclude(*self._before, latency, now)
+        elif min(self._peak, self.limit) <= rules.least:
+            self.unloaded = _towards(unloaded, latency)
+            self._grow(reached)
+        elif reached and (latency > unloaded * rules.tolerance or self._probe_due(now)):
+            self._before = (self._limit, latency)
+            self._set(self._limit / 2)
+        else:
+            if latency < unloaded:
+                self.unloaded = unloaded = _towards(unloaded, latency)
+            aim = unloaded * (1.0 + (rules.tolerance - 1.0) * _AIM)
+            if latency <= aim:
+                self._grow(reached)
+            elif reached:
+                self._fast = False
+                self._set(self._limit * aim / latency)
+            elif latency > unloaded * rules.tolerance:
+                self._set(min(self._limit, self._peak + sqrt(self._peak)))
+        self._open_window(now)
+
+    def _conclude(self, limit: float, before: float, latency: float, now: float) -> None:
+        """The experiment's window is over: the limit and the latency were these before it."""
+        assert self.unloaded is not None
+        self._before = None
+        self._probe_at = now + PROBE
+        if latency > before * FOLLOWS:
+            self._fast = before > self.unloaded * self._rules.tolerance
+            self.unloaded = latency
+            self._set(limit)
+        else:
+            self.unloaded = min(self.unloaded, latency)
+            self._probe_at = now  # What helped once is tried once more.
+
+    def _probe_due(self, now: float) -> bool:
+        if self.shed == self._shed_before:
+            self._probe_at = max(self._probe_at, now + PROBE)
+            return False
+        return now >= self._probe_at
+
+    def _grow(self, reached: bool) -> None:
+        if reached:
+            self._set(self._limit * 2 if self._fast else self._limit + sqrt(self._limit))
+
+    def _set(self, limit: float) -> None:
+        self._limit = min(max(limit, float(self._rules.least)), float(self._rules.most))
+        self.limit = int(self._limit)
+
+    def _open_window(self, now: float) -> None:
+        self._since = now
+        self._sum = 0.0
+        self._count = 0
+        self._peak = self.under_way
+        self._shed_before = self.shed
+
+
+def _towards(before: float, latency: float) -> float:
+    return before + _SMOOTHING * (latency - before)

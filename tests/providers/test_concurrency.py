@@ -1,0 +1,219 @@
+"""The adaptive limit, before a simulated server whose queue grows when more is let in than it can do."""
+
+import heapq
+import random
+import sys
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.policy.balance import Concurrency
+from proxy.providers.concurrency import ConcurrencyLimit
+
+RULES = Concurrency(least=8)
+
+
+@dataclass
+class Phase:
+    """What became of one stretch of time. latencies: (when it ended, seconds), of the admitted."""
+
+    arrived: int = 0
+    shed: int = 0
+    most_under_way: int = 0
+    latencies: list[tuple[float, float]] = field(default_factory=list)
+
+    def quantile(self, part, after=0.0):
+        found = sorted(seconds for moment, seconds in self.latencies if moment >= after)
+        return found[int(part * len(found))]
+
+
+class Server:
+    """workers, each busy with one request for `service()` seconds; the others wait in a queue without bound.
+
+    delay: seconds that each request spends elsewhere first, in any number at once. slower: both take so much longer.
+    """
+
+    def __init__(self, workers, service, delay=0.0, rules=RULES, seed=1):
+        self.chance = random.Random(seed)
+        self.limit = ConcurrencyLimit(rules, 0.0)
+        self.now = 0.0
+        self.slower = 1.0
+        self._free = workers
+        self._service = service
+        self._delay = delay
+        self._queue = deque()
+        self._events = []
+        self._number = count()
+
+    def run(self, seconds, rate):
+        """So many requests a second arrive, at random."""
+        phase, shed, end = Phase(), self.limit.shed, self.now + seconds
+        arrival = self.now + self.chance.expovariate(rate)
+        while True:
+            if self._events and self._events[0][0] < min(arrival, end):
+                self.now, _, what, began = heapq.heappop(self._events)
+                self._ready(began) if what == "ready" else self._done(began, phase)
+            elif arrival < end:
+                self.now = arrival
+                arrival += self.chance.expovariate(rate)
+                self._arrive(phase)
+            else:
+                break
+        self.now = end
+        phase.shed = self.limit.shed - shed
+        return phase
+
+    def _arrive(self, phase):
+        phase.arrived += 1
+        if self.limit.begin():
+            phase.most_under_way = max(phase.most_under_way, self.limit.under_way)
+            if self._delay:
+                self._later(self._delay * self.chance.uniform(0.8, 1.2), "ready", self.now)
+            else:
+                self._ready(self.now)
+
+    def _ready(self, began):
+        self._queue.append(began)
+        self._work()
+
+    def _done(self, began, phase):
+        self._free += 1
+        seconds = self.now - began
+        self.limit.end(seconds, self.now)
+        phase.latencies.append((self.now, seconds))
+        self._work()
+
+    def _work(self):
+        while self._free and self._queue:
+            self._free -= 1
+            self._later(self._service(self.chance), "done", self._queue.popleft())
+
+    def _later(self, seconds, what, began):
+        heapq.heappush(self._events, (self.now + seconds * self.slower, next(self._number), what, began))
+
+
+# name: (server's settings, its capacity in requests a second)
+SERVERS = {
+    "all alike": ({"workers": 10, "service": lambda chance: 0.01}, 1000),
+    "exponential": ({"workers": 20, "service": lambda chance: chance.expovariate(100)}, 2000),
+    "heavy tail": ({"workers": 20, "service": lambda chance: chance.lognormvariate(-5.0, 0.8)}, 2156),
+    "one processor": ({"workers": 1, "service": lambda chance: 0.0004, "delay": 0.01}, 2500),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_three_times_capacity(name):
+    settings, capacity = SERVERS[name]
+    server = Server(**settings)
+    unloaded = server.run(5, capacity * 0.4)
+    assert unloaded.shed < unloaded.arrived * 0.001
+    storm = server.run(15, capacity * 3)
+    begun = server.now - 10  # five seconds to find the limit
+    assert storm.quantile(0.99, begun) <= 2 * unloaded.quantile(0.99)
+    # It is not bought by doing less: nearly all that could be done was done.
+    assert sum(moment >= begun for moment, _ in storm.latencies) > 0.9 * capacity * 10
+    after = server.run(5, capacity * 0.4)
+    assert after.shed < after.arrived * 0.005
+    assert after.quantile(0.99, server.now - 4) <= 1.1 * unloaded.quantile(0.99)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_started_into_a_storm(name):
+    """Nothing unloaded was ever measured; it finds out."""
+    settings, capacity = SERVERS[name]
+    unloaded = Server(**settings).run(5, capacity * 0.4)
+    server = Server(**settings)
+    storm = server.run(30, capacity * 3)
+    assert storm.quantile(0.99, server.now - 10) <= 2 * unloaded.quantile(0.99)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_slower_for_another_reason_is_no_reason_to_shed(name):
+    """Everything takes three times as long from now on, and there is room for all of it."""
+    settings, capacity = SERVERS[name]
+    server = Server(**settings)
+    server.run(5, capacity * 0.4)
+    server.slower = 3.0
+    slower = server.run(20, capacity * 0.2)
+    assert slower.shed < slower.arrived * 0.03
+    late = server.run(10, capacity * 0.2)
+    assert late.shed < late.arrived * 0.003
+
+
+def test_the_limit_grows_with_what_can_be_done():
+    server = Server(10, lambda chance: 0.01)
+    server.run(3, 400)
+    server.run(10, 3000)
+    narrow = server.limit.limit
+    server._free += 90  # ten times as many workers
+    server.run(20, 3000)
+    wide = server.run(5, 9000)
+    assert narrow < 25
+    assert server.limit.limit > 60
+    assert len(wide.latencies) > 0.8 * 9000 * 5
+
+
+def test_what_is_under_way_never_exceeds_the_limit_of_the_policy():
+    server = Server(1, lambda chance: 1.0, rules=Concurrency(most=50, least=8))
+    storm = server.run(60, 100)
+    assert storm.most_under_way <= 50
+
+
+def test_memory_is_flat():
+    settings, capacity = SERVERS["all alike"]
+    server = Server(**settings)
+
+    def size():
+        limit = server.limit
+        return sum(sys.getsizeof(getattr(limit, name)) for name in limit.__slots__ if isinstance(name, str))
+
+    server.run(5, capacity * 3)
+    most = size()
+    storm = server.run(20, capacity * 3)
+    assert size() <= most + 100
+    assert storm.most_under_way < 30  # and what is let in is what costs memory
+
+
+def test_not_adaptive_is_a_plain_cap():
+    server = Server(1, lambda chance: 0.1, rules=Concurrency(adaptive=False, most=20))
+    server.run(30, 100)
+    assert server.limit.limit == 20
+    assert server.limit.under_way == 20
+
+
+def test_who_left_tells_nothing():
+    limit = ConcurrencyLimit(RULES, 0.0)
+    for tick in range(1000):
+        assert limit.begin()
+        limit.end(None, tick * 0.01)
+    assert limit.unloaded is None
+    assert limit.under_way == 0
+
+
+@given(
+    st.integers(1, 20),
+    st.integers(0, 50),
+    st.floats(1.1, 5.0),
+    st.lists(
+        st.tuples(st.integers(0, 80), st.integers(0, 80), st.floats(0, 100) | st.none(), st.floats(0, 10)), max_size=60
+    ),
+)
+def test_whatever_happens_the_limit_stays_within_its_bounds(least, more, tolerance, steps):
+    rules = Concurrency(least=least, most=least + more, tolerance=tolerance)
+    limit = ConcurrencyLimit(rules, 0.0)
+    now, under_way = 0.0, 0
+    for begins, ends, latency, passes in steps:
+        for _ in range(begins):
+            may = under_way < limit.limit
+            assert limit.begin() is may
+            under_way += may
+        now += passes
+        for _ in range(min(ends, under_way)):
+            limit.end(latency, now)
+            under_way -= 1
+        assert limit.under_way == under_way <= rules.most
+        assert rules.least <= limit.limit <= rules.most
