@@ -35,7 +35,7 @@ LEAVING: Final = 0.4
 """Seconds from a client's FIN in mid-request to its abort. With two periods of the sweep it stays below one."""
 
 LINGER: Final = 2.0
-"""Seconds for which a client's unread bytes are drained after our last answer."""
+"""Seconds for which a client's unread bytes are drained after it took our last answer."""
 
 LAST_CALL: Final = 1.0
 """Seconds that a connection without a request has, once draining, to send one more.
@@ -83,6 +83,7 @@ class ClientConnection(asyncio.Protocol):
         self._searched = 0
         self._holds = 0
         self._unsent = 0
+        self._stalls_at = inf
         self._serving = False
         self._over = False
         self._fin = False
@@ -290,10 +291,24 @@ class ClientConnection(asyncio.Protocol):
         self._await_end(time.monotonic())
 
     def _await_end(self, now: float) -> None:
-        """Wait for the client to take what was written and to close; `overdue` goes on as long as it takes bytes."""
+        """Wait for the client to take what was written, and to close."""
         self._unsent = self._untaken()
-        patience = self.plane.timeouts.idle if self.transport.get_write_buffer_size() else LINGER
-        self.expect(Wait.LINGER, now + patience)
+        self._stalls_at = now + self.plane.timeouts.idle
+        self._linger(now)
+
+    def _linger(self, now: float) -> None:
+        """Look again after LINGER, or sooner when the client will have taken nothing for too long."""
+        stalls_at = self._stalls_at if self.transport.get_write_buffer_size() else inf
+        self.expect(Wait.LINGER, min(now + LINGER, stalls_at))
+
+    def _lingered(self, now: float) -> None:
+        """End it once there is nothing left for the client to take, or it takes nothing."""
+        if self.progressed():
+            self._stalls_at = now + self.plane.timeouts.idle
+        elif now >= self._stalls_at or not self.transport.get_write_buffer_size():
+            self.transport.abort()
+            return
+        self._linger(now)
 
     def cut(self) -> None:
         """Abort: the client sees a message that was not finished."""
@@ -377,10 +392,7 @@ class ClientConnection(asyncio.Protocol):
         elif self.exchange is not None:
             self.exchange.overdue(now, self.wait)
         elif self.wait is Wait.LINGER:
-            if self.progressed():
-                self._await_end(now)
-            else:
-                self.transport.abort()
+            self._lingered(now)
         elif self.wait is Wait.HEAD:
             self._refuse(Refusal(408, "head-too-slow"))
         elif not self.writable and not self._fin and self.progressed():

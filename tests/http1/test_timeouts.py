@@ -4,9 +4,13 @@ Within: pauses well below a timeout, more of them than it lasts. Past: the outco
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
+from proxy.http1.client import LINGER
+from proxy.http1.plane import PERIOD
 from tests.http1.scenes import (
     PROMISE,
     SWITCHED,
@@ -25,8 +29,10 @@ from tests.http1.scenes import (
 )
 from tests.http1.staging import (
     PATIENCE,
+    Client,
     Conversation,
     Script,
+    Stage,
     answering,
     policy_text,
     request,
@@ -393,6 +399,61 @@ async def test_a_client_that_takes_its_last_answer_slowly_is_served_what_it_aske
                 piece = await client.reader.read(65536)
                 assert piece
                 taken = taken[-100:] + piece
+
+
+# After a last answer
+
+
+@asynccontextmanager
+async def lingering(idle: str) -> AsyncIterator[tuple[Stage, Client]]:
+    """A client whose last answer waits to be taken, whole: it began while the client still owed a part of its body."""
+
+    async def script(conversation: Conversation) -> None:
+        await conversation.read_head()
+        await more_than_is_taken(stage, conversation)
+
+    async with staged({"cn": script}, more=timeouts(idle=idle)) as stage:
+        client = await thin_client(stage)
+        await client.send(request(method="POST", headers="Content-Length: 9"))
+        await answered_and_not_taken(stage)
+        yield stage, client
+
+
+async def take_all(client: Client, pause: float = 0.0) -> None:
+    """All of the answer, with a pause after each 64 KiB."""
+    taken = b""
+    async with asyncio.timeout(PATIENCE):
+        while not taken.endswith(b"\r\n0\r\n\r\n"):
+            piece = await client.reader.read(65536)
+            assert piece
+            taken += piece
+            if len(taken) > 65536:
+                taken = taken[-100:]
+                await asyncio.sleep(pause)
+
+
+async def test_who_has_taken_a_last_answer_and_stays_is_not_waited_for() -> None:
+    async with lingering(idle="60s") as (stage, client):
+        await take_all(client)
+        with not_before(LINGER - PERIOD):
+            assert await client.reader.read() == b""
+            await nothing_left(stage, within=2 * LINGER + PROMISE)
+
+
+async def test_who_takes_a_last_answer_slowly_gets_it_all() -> None:
+    async with lingering(idle=SHORT) as (stage, client):
+        with not_before(LINGER + LONG_SECONDS):
+            await take_all(client, PAUSE / 2)
+        await nothing_left(stage, within=2 * LINGER + PROMISE)
+
+
+async def test_who_takes_nothing_of_a_last_answer_is_cut_after_idle_and_not_before() -> None:
+    async with lingering(idle="3s") as (stage, _):
+        with not_before(3.0 - PERIOD):
+            await nothing_left(stage, within=6.0 + PROMISE)
+
+
+# Tunnels
 
 
 async def echo(conversation: Conversation) -> None:
