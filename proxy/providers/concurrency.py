@@ -1,7 +1,7 @@
 """How many requests are let in at once, by what latency tells: what is above is shed, so that the admitted stay quick.
 
-- Latencies are averaged over windows; `unloaded` is the average with nothing queued. A sample counts only if its request
-  began under the limit as it is now.
+- Latencies are averaged over windows; `unloaded` is the average with nothing queued. A sample counts only if its
+  request began under the limit as it is now.
 - Up to half-way to the tolerance the limit grows, where it was reached. Above, it shrinks by as much as latency is too
   high; a limit that was not reached comes down to what was under way. Few requests (`least`) make no queue: what they
   take is unloaded, whatever it was before.
