@@ -28,24 +28,27 @@ if TYPE_CHECKING:
 _LAST = math.inf
 
 
-def order(preferred: "Preferred", fleet: Fleet[C], key: bytes, now: float) -> Sequence[EndpointState[C]]:
+def order(
+    preferred: "Preferred", fleet: Fleet[C], key: bytes, now: float, *, passing: bool = False
+) -> Sequence[EndpointState[C]]:
     """The endpoints to try, best first; empty when none of the permitted providers is healthy.
 
-    key: what stays together under weights: the subject, else the client's address. now: the loop's seconds.
+    key: what stays together under weights: the subject, else the client's address. now: the loop's seconds. passing:
+    those that take bytes as they are, and not those that are spoken to in HTTP.
     """
     listed, rest = preferred.listed, preferred.rest
     states = fleet.states
     if len(listed) + len(rest) == 1:
-        return _endpoints(states[(listed or rest)[0].name], now)
+        return _endpoints(states[(listed or rest)[0].name], now, passing)
     found: list[EndpointState[C]] = []
     if preferred.weights is not None and len(listed) > 1:
         for state in by_weight([states[p.name] for p in listed], preferred.weights, key):
-            found += _endpoints(state, now)
+            found += _endpoints(state, now, passing)
     else:
         for provider in listed:
-            found += _endpoints(states[provider.name], now)
+            found += _endpoints(states[provider.name], now, passing)
     for state in _fastest(rest, fleet, now):
-        found += _endpoints(state, now)
+        found += _endpoints(state, now, passing)
     return found
 
 
@@ -81,8 +84,8 @@ def _rank(state: ProviderState[C], now: float) -> float:
     return -1.0 if now - state.asked >= TRIAL else _LAST
 
 
-def _endpoints(state: ProviderState[C], now: float) -> Sequence[EndpointState[C]]:
-    endpoints = state.endpoints
+def _endpoints(state: ProviderState[C], now: float, passing: bool) -> Sequence[EndpointState[C]]:
+    endpoints = state.passing if passing else state.endpoints
     if len(endpoints) == 1:
         return endpoints if now >= endpoints[0].down_until else ()
     up = [endpoint for endpoint in endpoints if now >= endpoint.down_until]

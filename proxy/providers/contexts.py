@@ -39,13 +39,14 @@ class UnusableFiles(Exception):
         return "; ".join(map(str, self.faults))
 
 
-def provider_context(provider: Provider) -> ssl.SSLContext | None:
-    """How an `https` provider is verified and what we show it; None when no endpoint is `https`.
+def provider_context(provider: Provider, scheme: Literal["https", "tls"] = "https") -> ssl.SSLContext | None:
+    """How a provider is verified and what we show it at endpoints of this scheme; None when it has none.
 
     Its own CA file is the only trust when there is one, and each certificate in it an anchor; else the system's.
-    Pins are checked by the dial, which sees the leaf. Raises UnusableFiles.
+    Pins are checked by the dial, which sees the leaf. What is spoken inside `tls` is the client's affair: no protocol
+    is offered for it. Raises UnusableFiles.
     """
-    if not any(endpoint.scheme == "https" for endpoint in provider.endpoints):
+    if not any(endpoint.scheme == scheme for endpoint in provider.endpoints):
         return None
     tls = provider.tls
     # PROTOCOL_TLS_CLIENT: CERT_REQUIRED and check_hostname; its ciphers are forward secret, no compression.
@@ -53,7 +54,8 @@ def provider_context(provider: Provider) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False  # RFC 9110 section 4.3.4: subjectAltName alone names
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(["http/1.1"])
+    if scheme == "https":
+        context.set_alpn_protocols(["http/1.1"])
     _trust(context, provider.name, tls)
     _show(context, provider)
     return context

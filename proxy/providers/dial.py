@@ -1,22 +1,17 @@
-"""The one function that opens provider sockets.
+"""A verified connection to a provider's endpoint, for whoever speaks through asyncio's transports.
 
-1. Without a permit that covers the provider there is no socket. A test holds that nothing else in the tree opens one.
-2. The name is resolved off the loop; addresses that the guard does not admit are never sent a packet.
-3. A raw socket is connected to one literal address after the other, and its peer judged again.
-4. TLS is verified (chain, name, version, pins) behind a gate: the caller's protocol comes into being only afterwards,
+1. `connect` opens the socket: within a permit, to an address that the guard admits.
+2. TLS is verified (chain, name, version, pins) behind a gate: the caller's protocol comes into being only afterwards,
    so it can neither send nor be sent a byte before.
 
 All of it within the provider's `connect` time. Whatever ends it early, cancellation too, leaves no socket behind.
 """
 
 import asyncio
-import errno
 import hashlib
-import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from ipaddress import ip_address
+from collections.abc import Callable
 from typing import TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,22 +19,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import load_der_x509_certificate
 
 from proxy.policy.decision import Permit
-from proxy.policy.facts import Address
 from proxy.policy.settings import Endpoint, Provider
-from proxy.providers.failure import DialFailure, DialMisuse, connect_cause, handshake_cause
+from proxy.providers.connect import connect
+from proxy.providers.failure import DialFailure, DialMisuse, handshake_cause
 from proxy.providers.gate import Gate
-from proxy.providers.guard import admits, unmapped
-from proxy.providers.resolve import NameUnresolved, Resolver
+from proxy.providers.resolve import Resolver
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 # How long closing may wait for the provider's close_notify.
 _SHUTDOWN = 5.0
 
-# A provider that vanished without a FIN is noticed after 60 + 3 * 10 seconds, also on a quiet tunnel.
-_KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
-
-_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+_WRAPPED = frozenset({"https", "tls"})
 
 _VERSIONS = {"TLSv1.2": 2, "TLSv1.3": 3}
 
@@ -52,21 +43,21 @@ async def dial(
     *,
     context: ssl.SSLContext | None,
     resolver: Resolver,
+    first: bytes = b"",
 ) -> tuple[asyncio.Transport, P]:
     """A connection to a permitted provider's endpoint, verified, and the caller's protocol on it.
 
-    context: the provider's TLS context for `https`, None for every other scheme. The protocol is made when all is
-    verified; its `connection_made` has run and reading is on when this returns.
+    context: the provider's TLS context for `https` and `tls`, None for other schemes. first: a PROXY header, which goes
+    ahead of everything in clear. The protocol is made when all is verified; its `connection_made` has run and reading
+    is on when this returns.
     Raises DialFailure when the provider was not reached, DialMisuse for this program's own mistakes.
     """
-    _demand(permit, provider, endpoint, context)
+    _demand(provider, endpoint, context)
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + provider.timeouts.connect
     try:
-        async with asyncio.timeout_at(deadline):
-            addresses = await _addresses(provider, endpoint, resolver)
-            sock = await _connect(loop, provider, endpoint, addresses, deadline)
-            transport, gate = await _open(loop, provider, endpoint, sock, context)
+        async with asyncio.timeout(provider.timeouts.connect):
+            sock = await _connect(loop, permit, provider, endpoint, resolver)
+            transport, gate = await _open(loop, provider, endpoint, sock, context, first)
     except TimeoutError:
         raise DialFailure("timeout", provider.name, endpoint.host, "too slow") from None
     try:
@@ -82,101 +73,37 @@ async def dial(
     return transport, protocol
 
 
-def _demand(permit: Permit, provider: Provider, endpoint: Endpoint, context: ssl.SSLContext | None) -> None:
-    if not permit.covers(provider):
-        raise DialMisuse(f"provider {provider.name}: no permit")
-    if endpoint not in provider.endpoints:
-        raise DialMisuse(f"provider {provider.name}: {endpoint.host}: not its endpoint")
-    if (context is not None) != (endpoint.scheme == "https"):
+def _demand(provider: Provider, endpoint: Endpoint, context: ssl.SSLContext | None) -> None:
+    if (context is not None) != (endpoint.scheme in _WRAPPED):
         raise DialMisuse(f"provider {provider.name}: {endpoint.host}: TLS context and scheme disagree")
     if context is not None and not (context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED):
         raise DialMisuse(f"provider {provider.name}: {endpoint.host}: a TLS context that does not verify")
 
 
-async def _addresses(provider: Provider, endpoint: Endpoint, resolver: Resolver) -> Sequence[Address]:
-    try:
-        answers = await resolver.resolve(endpoint.host)
-    except NameUnresolved:
-        raise DialFailure("name", provider.name, endpoint.host, "name not found") from None
-    allowed = [unmapped(address) for address in answers if admits(provider, endpoint, address)]
-    if not allowed:
-        raise DialFailure("outside", provider.name, endpoint.host, "address not allowed")
-    return allowed
-
-
 async def _connect(
-    loop: asyncio.AbstractEventLoop,
-    provider: Provider,
-    endpoint: Endpoint,
-    addresses: Sequence[Address],
-    deadline: float,
+    loop: asyncio.AbstractEventLoop, permit: Permit, provider: Provider, endpoint: Endpoint, resolver: Resolver
 ) -> socket.socket:
-    """A connected socket whose peer is admitted. Each address has an equal share of the time that is left."""
-    failure: DialFailure | None = None
-    for place, address in enumerate(addresses):
-        left = len(addresses) - place
-        share = None if left == 1 else (deadline - loop.time()) / left
-        try:
-            async with asyncio.timeout(share):
-                sock = await _reach(loop, address, endpoint.port)
-        except OSError as error:
-            kind, cause = connect_cause(error)
-            failure = DialFailure(kind, provider.name, endpoint.host, cause)
-            continue
-        try:
-            peer = sock.getpeername()[0]
-        except OSError:
+    made: asyncio.Future[socket.socket] = loop.create_future()
+
+    # A future that is awaited is cancelled at once, and whoever awaits it hears of it a turn later.
+    def connected(sock: socket.socket) -> None:
+        if made.cancelled():
             sock.close()
-            failure = DialFailure("refused", provider.name, endpoint.host, "connection reset")
-            continue
-        if peer == str(address) or admits(provider, endpoint, ip_address(peer)):
-            return sock
-        sock.close()
-        failure = DialFailure("outside", provider.name, endpoint.host, "address not allowed")
-    assert failure is not None
-    raise failure from None
+        else:
+            made.set_result(sock)
 
+    def failed(failure: DialFailure) -> None:
+        if not made.cancelled():
+            made.set_exception(failure)
 
-async def _reach(loop: asyncio.AbstractEventLoop, address: Address, port: int) -> socket.socket:
-    sock = _socket(socket.AF_INET if address.version == 4 else socket.AF_INET6)
+    connecting = connect(permit, provider, endpoint, resolver, connected, failed)
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEP_ALIVE:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        # Not `loop.sock_connect`: uvloop's asks getaddrinfo in a thread even for a literal, so that the dial would cost
-        # twice as much, and wait behind the look-ups of a slow name service.
-        error = sock.connect_ex((str(address), port))
-        if error == errno.EINPROGRESS:
-            await _writable(loop, sock)
-            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise OSError(error, os.strerror(error))
-        if sock.getsockname() == sock.getpeername():
-            # Nobody listens, and the kernel chose that very port for our side: TCP met itself (simultaneous open).
-            raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
-    except BaseException:
-        sock.close()
+        return await made
+    except asyncio.CancelledError:
+        connecting.stop()
+        if made.done() and not made.cancelled() and made.exception() is None:
+            made.result().close()
         raise
-    return sock
-
-
-def _socket(family: socket.AddressFamily) -> socket.socket:
-    return socket.socket(family, _STREAM, socket.IPPROTO_TCP)
-
-
-async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(sock, _settle, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(sock)
-
-
-def _settle(ready: "asyncio.Future[None]") -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 async def _open(
@@ -185,8 +112,11 @@ async def _open(
     endpoint: Endpoint,
     sock: socket.socket,
     context: ssl.SSLContext | None,
+    first: bytes,
 ) -> tuple[asyncio.Transport, Gate]:
     try:
+        if first and sock.send(first) < len(first):
+            raise BlockingIOError("a new connection takes no header")
         raw, gate = await loop.create_connection(Gate, sock=sock)
     except OSError:
         sock.close()

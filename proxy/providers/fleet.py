@@ -6,14 +6,16 @@ until the caller retires what was left behind. All times are the loop's (monoton
 
 import asyncio
 import hashlib
+import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from proxy.policy.decision import Permit
 from proxy.policy.policy import Policy
 from proxy.policy.settings import Endpoint, Provider
+from proxy.providers.connect import Connected, Connecting, Failed, connect
 from proxy.providers.contexts import (
     UnusableFile,
     UnusableFiles,
@@ -42,6 +44,9 @@ TRIAL = 5.0
 
 _SMOOTHING = 0.1
 _STEADY = 1.25
+
+PASSING: Final = frozenset({"tls", "tcp"})
+"""Schemes of endpoints whose bytes are passed on as they are; the others are spoken to in HTTP."""
 
 # Not the provider's fault, so no reason to leave it alone.
 _UNMARKED = frozenset({"full", "local"})
@@ -83,7 +88,9 @@ class EndpointState(Generic[C]):
         """Forgets a connection that broke while idle."""
         return self.state.pool.discard(self.key, connection)
 
-    async def connect(self, permit: Permit, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+    async def connect(
+        self, permit: Permit, protocol_factory: Callable[[], P], first: bytes = b""
+    ) -> tuple[asyncio.Transport, P]:
         """A new connection, as `dial` makes it, within the provider's cap; marks the endpoint down when that fails.
 
         Counted in `state.open`: the caller calls `state.closed()` once, when the protocol's `connection_lost` runs.
@@ -91,7 +98,7 @@ class EndpointState(Generic[C]):
         """
         state = self.state
         if state.full:
-            raise DialFailure("full", state.definition.name, self.endpoint.host, "connection limit of the policy")
+            raise self._full()
         state.open += 1
         try:
             connection = await dial(
@@ -99,21 +106,60 @@ class EndpointState(Generic[C]):
                 state.definition,
                 self.endpoint,
                 protocol_factory,
-                context=state.context if self.endpoint.scheme == "https" else None,
+                context=state.contexts.get(self.endpoint.scheme),
                 resolver=state.resolver,
+                first=first,
             )
         except BaseException as error:
             state.open -= 1
-            if isinstance(error, DialFailure) and error.kind not in _UNMARKED:
-                self.down_until = asyncio.get_running_loop().time() + DOWN
+            if isinstance(error, DialFailure):
+                self._mark(error)
             raise
         self.down_until = 0.0
         return connection
+
+    def reach(self, permit: Permit, connected: Connected, failed: Failed) -> Connecting | None:
+        """As `connect`, for a socket that carries bytes as they are: calls one of the two once, perhaps at once.
+
+        Counted in `state.open` from now on, unless it fails: the caller calls `state.closed()` once, when it closes the
+        socket, or has stopped what this returns. Raises DialMisuse.
+        """
+        state = self.state
+        if self.endpoint.scheme not in PASSING:
+            raise DialMisuse(f"provider {state.definition.name}: {self.endpoint.host}: not an endpoint for raw bytes")
+        if state.full:
+            failed(self._full())
+            return None
+
+        def reached(sock: socket.socket) -> None:
+            self.down_until = 0.0
+            connected(sock)
+
+        def missed(failure: DialFailure) -> None:
+            state.open -= 1
+            self._mark(failure)
+            failed(failure)
+
+        state.open += 1
+        try:
+            return connect(permit, state.definition, self.endpoint, state.resolver, reached, missed)
+        except DialMisuse:
+            state.open -= 1
+            raise
+
+    def _full(self) -> DialFailure:
+        name = self.state.definition.name
+        return DialFailure("full", name, self.endpoint.host, "connection limit of the policy")
+
+    def _mark(self, failure: DialFailure) -> None:
+        if failure.kind not in _UNMARKED:
+            self.down_until = asyncio.get_running_loop().time() + DOWN
 
 
 class ProviderState(Generic[C]):
     """One provider at run time.
 
+    contexts: by the scheme that is wrapped in TLS. endpoints: those that are spoken to in HTTP; passing: the others.
     open: connections now open or being opened, idle ones too. latency: smoothed seconds from a request sent to the
     first byte of its response, None before the first. pace: latency made steady, for comparing; it moves only when
     latency leaves it by a quarter, so that two providers as fast as each other do not change places all the time.
@@ -123,7 +169,7 @@ class ProviderState(Generic[C]):
     __slots__ = (
         "asked",
         "client_expiry",
-        "context",
+        "contexts",
         "definition",
         "endpoints",
         "fingerprint",
@@ -131,6 +177,7 @@ class ProviderState(Generic[C]):
         "measured",
         "open",
         "pace",
+        "passing",
         "pool",
         "resolver",
         "retired",
@@ -141,21 +188,23 @@ class ProviderState(Generic[C]):
     def __init__(
         self,
         definition: Provider,
-        context: ssl.SSLContext | None,
+        contexts: Mapping[str, ssl.SSLContext],
         files: bytes,
         client_expiry: float | None,
         resolver: Resolver,
     ) -> None:
         self.definition = definition
-        self.context = context
+        self.contexts = contexts
         self.fingerprint = files
         self.client_expiry = client_expiry
         self.resolver = resolver
         self.pool: Pool[C] = Pool(definition.timeouts.idle, IDLE_PER_ENDPOINT)
         credential = _credential(definition, files)
-        self.endpoints: tuple[EndpointState[C], ...] = tuple(
+        states = [
             EndpointState(self, endpoint, _key(definition, endpoint, credential)) for endpoint in definition.endpoints
-        )
+        ]
+        self.endpoints = tuple(state for state in states if state.endpoint.scheme not in PASSING)
+        self.passing = tuple(state for state in states if state.endpoint.scheme in PASSING)
         self.open = 0
         self.retired = False
         self.latency: float | None = None
@@ -177,7 +226,7 @@ class ProviderState(Generic[C]):
 
     def healthy(self, now: float) -> bool:
         """Whether any endpoint may be tried."""
-        return any(now >= endpoint.down_until for endpoint in self.endpoints)
+        return any(now >= endpoint.down_until for endpoint in (*self.endpoints, *self.passing))
 
     def closed(self) -> None:
         """One connection that `connect` returned has ended."""
@@ -232,9 +281,9 @@ class Fleet(Generic[C]):
         faults: list[UnusableFile] = []
         read: dict[Path, bytes] = {}
         contexts = {
-            _context_key(state.definition, state.fingerprint): state.context
+            _context_key(state.definition, state.fingerprint, scheme): context
             for state in old.values()
-            if state.context is not None
+            for scheme, context in state.contexts.items()
         }
         for provider in policy.providers:
             files = fingerprint(provider, read)
@@ -244,26 +293,46 @@ class Fleet(Generic[C]):
                 known.definition = provider
                 states[provider.name] = known
                 continue
-            key = _context_key(provider, files)
             try:
-                context = contexts.get(key) or provider_context(provider)
+                wrapping = _contexts(provider, files, contexts)
                 expiry = client_certificate_expiry(provider)
             except UnusableFiles as error:
                 faults += error.faults
                 continue
-            if context is not None:
-                contexts[key] = context
-            states[provider.name] = ProviderState(provider, context, files, expiry, resolver)
+            states[provider.name] = ProviderState(provider, wrapping, files, expiry, resolver)
         if faults:
             raise UnusableFiles(tuple(faults))
         return cls(states, resolver)
 
 
-def _context_key(provider: Provider, files: bytes) -> tuple[object, ...]:
+_ContextKey = tuple[object, ...]
+
+
+def _contexts(
+    provider: Provider, files: bytes, made: dict[_ContextKey, ssl.SSLContext]
+) -> Mapping[str, ssl.SSLContext]:
+    """A provider's contexts by scheme; those that were made of the same, or are made now."""
+    found: dict[str, ssl.SSLContext] = {}
+    for scheme in _WRAPPED:
+        key = _context_key(provider, files, scheme)
+        context = made.get(key) if _has(provider, scheme) else None
+        context = context or provider_context(provider, scheme)
+        if context is not None:
+            found[scheme] = made[key] = context
+    return found
+
+
+_WRAPPED: Final[tuple[Literal["https", "tls"], ...]] = ("https", "tls")
+
+
+def _has(provider: Provider, scheme: str) -> bool:
+    return any(endpoint.scheme == scheme for endpoint in provider.endpoints)
+
+
+def _context_key(provider: Provider, files: bytes, scheme: str) -> _ContextKey:
     """What a context is made of: providers that agree in it share one. (Names and pins are checked by the dial.)"""
     tls = provider.tls
-    secure = any(endpoint.scheme == "https" for endpoint in provider.endpoints)
-    return (secure, tls.ca, tls.client_certificate, tls.client_key, tls.min_version, files)
+    return (scheme, tls.ca, tls.client_certificate, tls.client_key, tls.min_version, files)
 
 
 def _key(provider: Provider, endpoint: Endpoint, credential: str) -> PoolKey:

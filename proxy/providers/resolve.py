@@ -53,20 +53,29 @@ class Resolver:
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
 
-    async def resolve(self, host: str) -> Sequence[Address]:
-        """The addresses of an endpoint's host, best first, at least one. Raises NameUnresolved."""
+    def known(self, host: str) -> Sequence[Address] | None:
+        """The addresses of an endpoint's host where nobody has to be asked; None where somebody has."""
         if host == LOCALHOST:
             return _LOOPBACK
         written = literal(host)
         if written is not None:
             return (written,)
+        entry = self._entries.get(host)
+        if entry is None or not entry.addresses:
+            return None
+        now = self._now()
+        return entry.addresses if now < entry.ask_after and now < entry.good + STALE else None
+
+    async def resolve(self, host: str) -> Sequence[Address]:
+        """The addresses of an endpoint's host, best first, at least one. Raises NameUnresolved."""
+        known = self.known(host)
+        if known is not None:
+            return known
         now = self._now()
         entry = self._entries.get(host)
         if entry is None:
             self._forget(now)
             entry = self._entries[host] = _Entry()
-        if entry.addresses and now < entry.ask_after and now < entry.good + STALE:
-            return entry.addresses
         if entry.pending is None:
             entry.pending = asyncio.get_running_loop().create_task(self._ask(host, entry))
         # Waited for, never awaited: one asker that gives up must not take the answer from the others.

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from proxy.policy.settings import Endpoint, ProviderTimeouts
-from proxy.providers import dial as dial_module
+from proxy.providers import connect as connect_module
 from proxy.providers.contexts import provider_context
 from proxy.providers.dial import dial
 from proxy.providers.failure import CAUSES, DialFailure, DialMisuse
@@ -170,7 +170,7 @@ async def test_a_port_that_meets_itself_is_nobody(monkeypatch):
         sock.connect(("127.0.0.1", port))
         assert sock.getsockname() == sock.getpeername()
     port = ports[-1]
-    monkeypatch.setattr(dial_module, "_socket", bound)
+    monkeypatch.setattr(connect_module, "_socket", bound)
     assert await failing(a_place("127.0.0.1", port)) == ("refused", "connection refused")
 
 
@@ -269,7 +269,7 @@ async def test_misuse():
             await dial(permit_for(provider), provider, endpoint, Caller, context=given, resolver=names())
 
 
-@pytest.mark.parametrize("scheme", ["tcp", "tls", "http"])
+@pytest.mark.parametrize("scheme", ["tcp", "http"])
 async def test_schemes_without_tls_of_ours(scheme):
     async with listening() as provider:
         transport, caller = await reach(a_place("127.0.0.1", provider.port, scheme=scheme))
