@@ -104,6 +104,7 @@ class Clone:
         (venv / "bin").mkdir(parents=True)
         (venv / "bin" / "python").symlink_to(sys.executable)
         (venv / "bin" / "python3").symlink_to(sys.executable)
+        (venv / "bin" / "kubectl").symlink_to(Path(sys.executable).with_name("kubectl"))
         domicile = venv / "bin" / "domicile"
         domicile.write_text(
             f'#!/bin/sh\nPYTHONPATH="{self.folder}:$PYTHONPATH" exec "{sys.executable}" -m proxy.cli "$@"\n'

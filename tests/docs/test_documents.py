@@ -24,7 +24,7 @@ ELSEWHERE = {"promql": Path("docs/metrics.md"), "sql": Path("docs/identity.md")}
 # Programs of Debian packages; a document that runs one is run where they are installed.
 _DEBIAN = re.compile(r"(^|[|(] *)(curl|openssl|promtool|nginx|haproxy) ", re.MULTILINE)
 _COMMAND = re.compile(
-    r"^(\$ |(sudo |\.venv/bin/)?(domicile|make|curl|pip|python3?|docker|kill|systemctl|openssl|promtool|git|jq) )",
+    r"^(\$ |(sudo |\.venv/bin/)?(domicile|make|curl|pip|python3?|docker|kill|systemctl|openssl|promtool|git|jq|kubectl) )",
     re.MULTILINE,
 )
 
@@ -97,8 +97,8 @@ def test_every_block_is_of_a_kind_that_is_run_or_read(block: Block) -> None:
         for line in [block.text] if block.text.startswith("{\n") else block.text.splitlines():
             json.loads(line)
     elif language == "ini":
-        unit = (ROOT / "deploy/domicile.service").read_text("utf-8").splitlines()
-        assert set(block.text.splitlines()) <= set(unit)
+        units = [path.read_text("utf-8").splitlines() for path in (ROOT / "deploy").glob("domicile.s*")]
+        assert any(set(block.text.splitlines()) <= set(unit) for unit in units)
     elif language == "text":
         assert block.text.strip()
         assert not (found := _COMMAND.search(block.text)), f"{found and found[0]!r} is a command: let it be run"
