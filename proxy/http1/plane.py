@@ -14,12 +14,12 @@ from proxy.http1.line import Line
 from proxy.http1.occupant import Occupant
 from proxy.http1.plan import Plan, Planner
 from proxy.http1.provider import ProviderConnection, ResponseHeads
-from proxy.http1.request_ids import RequestIds
 from proxy.http1.waiting import Waiting
 from proxy.identity.answers import Pending
 from proxy.providers.fleet import EndpointState
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Attempt, Metrics
+from proxy.telemetry.request_ids import RequestIds
 from proxy.wire.refusal import Refusal
 
 PERIOD: Final = 0.25
