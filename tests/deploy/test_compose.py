@@ -16,6 +16,7 @@ from proxy.policy.decide import decide
 from proxy.policy.decision import Denial, Permit
 from proxy.policy.facts import Facts
 from proxy.policy.policy import Policy
+from proxy.server.crew import OVERTIME
 from tests.peers.nginx import configuration
 from tests.peers.process import program
 
@@ -80,7 +81,7 @@ def test_only_the_gateway_says_who_the_client_is(compose: Any, policy: Policy) -
 
 
 def test_the_proxy_may_finish_before_it_is_killed(compose: Any, policy: Policy) -> None:
-    assert int(compose["services"]["proxy"]["stop_grace_period"].removesuffix("s")) > policy.timeouts.drain
+    assert int(compose["services"]["proxy"]["stop_grace_period"].removesuffix("s")) > policy.timeouts.drain + OVERTIME
 
 
 @pytest.mark.parametrize(("home", "permitted"), [("cn-mainland", ["china-telecom"]), ("elsewhere", ["own-cloud"])])
