@@ -9,7 +9,6 @@
 """
 
 import asyncio
-import re
 import select
 import socket
 import ssl
@@ -17,15 +16,15 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from fcntl import ioctl
 from math import inf
-from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.http1.arrival import Arrival
+from proxy.http1.inbox import Inbox
 from proxy.http1.occupant import Occupant, Wait
 from proxy.http1.provider import HIGH_WATER
-from proxy.wire.fields import TOKEN
+from proxy.http1.reading import PIPELINED, PROVIDER, SLICED, Reading
+from proxy.http1.uptake import Uptake
 from proxy.wire.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -43,23 +42,8 @@ LAST_CALL: Final = 1.0
 Closed at once, one that is in use would lose the request that is on its way.
 """
 
-
-# What a request can begin with: a method, or (so far) the empty line before one.
-_BEGINS: Final = re.compile(TOKEN + rb"|\r\Z")
-
-# A line feed without its carriage return, or a NUL.
-_BARE: Final = re.compile(rb"(?<!\r)\n|\0")
-
-_INT: Final = struct.Struct("i")
-_NO_BYTES: Final = bytes(_INT.size)
-
 # SO_LINGER on, for no time.
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
-
-# Why reading from a client is paused; it goes on when no reason is left.
-_PIPELINED: Final = 1
-_PROVIDER: Final = 2
-_SLICED: Final = 4
 
 
 class ClientConnection(asyncio.Protocol):
@@ -69,6 +53,8 @@ class ClientConnection(asyncio.Protocol):
         self.plane = plane
         self.arrival = arrival
         self.transport: asyncio.Transport
+        self.reading: Reading
+        self.uptake: Uptake
         self.exchange: Occupant | None = None
         self.deadline = inf
         self.gone_by = inf
@@ -76,13 +62,7 @@ class ClientConnection(asyncio.Protocol):
         self.writable = True
         self.served = 0
         self._take: Callable[[bytes], None] = self._read
-        # What waits its turn is _buffer[_at:].
-        self._buffer = b""
-        self._at = 0
-        # How many bytes of it were looked through for the end of a head.
-        self._searched = 0
-        self._holds = 0
-        self._unsent = 0
+        self._inbox = Inbox()
         self._stalls_at = inf
         self._serving = False
         self._over = False
@@ -95,11 +75,6 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = deadline
 
     @property
-    def paused(self) -> bool:
-        """Whether reading is paused, so that neither FIN nor RST would be noticed."""
-        return self._holds != 0
-
-    @property
     def last(self) -> bool:
         """Whether no further request is wanted behind the one in hand."""
         return self._retired or self.plane.draining
@@ -107,17 +82,15 @@ class ClientConnection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Between two requests, with nothing of the next."""
-        return self.exchange is None and not self._waiting
-
-    @property
-    def _waiting(self) -> int:
-        return len(self._buffer) - self._at
+        return self.exchange is None and not self._inbox.waiting
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(HIGH_WATER)
+        self.reading = Reading(self.transport)
+        self.uptake = Uptake(self.transport)
         self.plane.opened(self)
         believed = not self.arrival.demand.asks or self._meet_client(transport.get_extra_info("ssl_object"))
         self.expect(Wait.FIRST_HEAD, time.monotonic() + self.plane.timeouts.head)
@@ -162,13 +135,13 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable = False
-        self._unsent = self._untaken()
+        self.uptake.watch()
         if self.exchange is not None:
             self.exchange.client_paused()
 
     def resume_writing(self) -> None:
         self.writable = True
-        self._unsent = 0
+        self.uptake.unwatch()
         if self.exchange is not None:
             self.exchange.client_resumed()
         elif not self._over:
@@ -182,78 +155,32 @@ class ClientConnection(asyncio.Protocol):
 
     def first_of(self, data: bytes, size: int) -> bytes:
         """The first `size` bytes of what came; the rest comes again in the next turn of the loop."""
-        self._hold(_SLICED)
+        self.reading.hold(SLICED)
         self.plane.loop.call_soon(self._take_rest, data[size:])
         return data[:size]
 
     def _take_rest(self, data: bytes) -> None:
-        self._unhold(_SLICED)
+        self.reading.unhold(SLICED)
         self._take(data)
 
     def keep(self, data: bytes) -> None:
         """Bytes behind the request that is being answered wait their turn; too many stop the reading."""
         self._take = self.keep
-        self._put(data)
+        self._inbox.put(data)
         self._bound()
 
     def kept(self) -> bytes:
         """Take what waits: it belongs to the request in hand."""
-        data = self._buffer[self._at :]
-        self._buffer = b""
-        self._at = self._searched = 0
-        self._unhold(_PIPELINED)
+        data = self._inbox.take()
+        self.reading.unhold(PIPELINED)
         return data
-
-    def _put(self, data: bytes) -> None:
-        self._buffer = self._buffer[self._at :] + data if self._waiting else data
-        self._at = 0
 
     def _bound(self) -> None:
         """Read on only while few enough requests wait."""
-        limits = self.plane.limits
-        waiting = self._waiting
-        if waiting and (waiting > limits.head or self._buffer.count(b"\r\n\r\n", self._at) >= limits.pipelined):
-            self._hold(_PIPELINED)
-        elif self._holds:
-            self._unhold(_PIPELINED)
-
-    def hold_for_provider(self) -> None:
-        """Stop reading: the provider does not take what was sent, or is not there yet."""
-        self._hold(_PROVIDER)
-
-    def unhold_for_provider(self) -> None:
-        """The provider takes bytes again."""
-        self._unhold(_PROVIDER)
-
-    def _hold(self, reason: int) -> None:
-        if not self._holds and not self.transport.is_closing():
-            self.transport.pause_reading()
-        self._holds |= reason
-
-    def _unhold(self, reason: int) -> None:
-        if self._holds & reason:
-            self._holds &= ~reason
-            if not self._holds and not self.transport.is_closing():
-                self.transport.resume_reading()
-
-    def progressed(self) -> bool:
-        """Whether the client took bytes since this was last asked, or since it stopped taking them."""
-        before, self._unsent = self._unsent, self._untaken()
-        return self._unsent < before
-
-    def _untaken(self) -> int:
-        """Bytes that were written and that the client has not acknowledged.
-
-        The kernel's share counts too: it may be megabytes, which a slow client takes minutes for.
-        """
-        sock = self.transport.get_extra_info("socket")
-        if sock is None:
-            return 0  # closed
-        try:
-            (queued,) = _INT.unpack(ioctl(sock.fileno(), TIOCOUTQ, _NO_BYTES))
-        except (OSError, ValueError):
-            queued = 0  # being closed
-        return self.transport.get_write_buffer_size() + int(queued)
+        if self._inbox.full(self.plane.limits):
+            self.reading.hold(PIPELINED)
+        elif self.reading.held:
+            self.reading.unhold(PIPELINED)
 
     def finished(self, keep: bool, linger: bool) -> None:
         """The exchange is over and its answer written.
@@ -263,13 +190,13 @@ class ClientConnection(asyncio.Protocol):
         self.exchange = None
         self.served += 1
         if not keep:
-            self._leave(linger or self._waiting != 0)
+            self._leave(linger or self._inbox.waiting != 0)
             return
-        self._unhold(_PROVIDER)
+        self.reading.unhold(PROVIDER)
         self._take = self._read
         now = time.monotonic()
         self.expect(Wait.KEEP_ALIVE, now + self.plane.timeouts.keep_alive)
-        if self._waiting:
+        if self._inbox.waiting:
             if not self._serving:
                 self._serve_waiting()
         elif self._fin:
@@ -278,11 +205,10 @@ class ClientConnection(asyncio.Protocol):
             self.drain(now)
 
     def _leave(self, linger: bool) -> None:
-        held = self._holds
-        self._stop_reading()
         linger = linger and not self._fin and not self.transport.is_closing()
-        if linger and held:
-            self.transport.resume_reading()
+        if linger:
+            self.reading.resume()
+        self._stop_reading()
         if linger and self.transport.can_write_eof():
             self.transport.write_eof()
         else:
@@ -292,7 +218,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _await_end(self, now: float) -> None:
         """Wait for the client to take what was written, and to close."""
-        self._unsent = self._untaken()
+        self.uptake.watch()
         self._stalls_at = now + self.plane.timeouts.idle
         self._linger(now)
 
@@ -303,7 +229,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _lingered(self, now: float) -> None:
         """End it once there is nothing left for the client to take, or it takes nothing."""
-        if self.progressed():
+        if self.uptake.progressed():
             self._stalls_at = now + self.plane.timeouts.idle
         elif now >= self._stalls_at or not self.transport.get_write_buffer_size():
             self.transport.abort()
@@ -324,64 +250,42 @@ class ClientConnection(asyncio.Protocol):
 
     def _stop_reading(self) -> None:
         self._take = _discard
-        self._buffer = b""
-        self._at = self._searched = 0
-        self._holds = 0
+        self._inbox.clear()
+        self.reading.forget()
         self._over = True
 
     # Heads
 
     def _read(self, data: bytes) -> None:
         if self.exchange is None and self.writable:
-            self._put(data)
+            self._inbox.put(data)
             self._serve_waiting()
         else:
             self.keep(data)
 
     def _serve_waiting(self) -> None:
         """Serve what waits, one request after another, until one takes its time or the client takes no more."""
+        inbox = self._inbox
         self._take = self._read
         self._serving = True
-        while self._waiting and self.exchange is None and self.writable and self._serve():
+        while inbox.waiting and self.exchange is None and self.writable and self._serve():
             pass
         self._serving = False
-        if self._waiting or self._holds:
+        if inbox.waiting or self.reading.held:
             self._bound()
 
     def _serve(self) -> bool:
         """Begin the exchange whose head comes next; False if there is none yet, or never will be."""
-        buffer, at = self._buffer, self._at
-        if buffer.startswith(b"\r\n", at):
-            at += 2  # RFC 9112 section 2.2: an empty line before a request
-        end = buffer.find(b"\r\n\r\n", at + max(0, self._searched - 3)) + 4
-        if end == 3:
-            self._at = at
-            self._incomplete(at, len(buffer))
-            return False
-        self._searched = 0
-        if end - at > self.plane.limits.head:
-            self._refuse(_too_large(buffer[at:end], self.plane.limits.target))
-            return False
-        self._at = end
-        self.expect(Wait.NOTHING, inf)
-        self.plane.begin(self, buffer if end - at == len(buffer) else buffer[at:end])
-        return not self._over
-
-    def _incomplete(self, at: int, end: int) -> None:
-        """A head has begun. Only what is new is looked through: a head may come byte by byte."""
-        limits, buffer = self.plane.limits, self._buffer
-        fresh = at + max(0, self._searched - 1)
-        self._searched = end - at
-        if end - at > limits.head:
-            self._refuse(_too_large(buffer[at:], limits.target))
-        elif end > at and (not _BEGINS.match(buffer, at) or _BARE.search(buffer, fresh)):
-            # It can become no head that is accepted; waiting for the rest would only cost time.
-            self._refuse(Refusal(400, "head-malformed"))
-        elif end > at and self.wait is not Wait.HEAD:
+        head = self._inbox.next_head(self.plane.limits)
+        if isinstance(head, bytes):
+            self.expect(Wait.NOTHING, inf)
+            self.plane.begin(self, head)
+            return not self._over
+        if head is not None:
+            self.plane.refuse(self, head)
+        elif self._inbox.waiting and self.wait is not Wait.HEAD:
             self.expect(Wait.HEAD, time.monotonic() + self.plane.timeouts.head)
-
-    def _refuse(self, refusal: Refusal) -> None:
-        self.plane.refuse(self, refusal)
+        return False
 
     # Deadlines, asked by the sweep
 
@@ -394,8 +298,8 @@ class ClientConnection(asyncio.Protocol):
         elif self.wait is Wait.LINGER:
             self._lingered(now)
         elif self.wait is Wait.HEAD:
-            self._refuse(Refusal(408, "head-too-slow"))
-        elif not self.writable and not self._fin and self.progressed():
+            self.plane.refuse(self, Refusal(408, "head-too-slow"))
+        elif not self.writable and not self._fin and self.uptake.progressed():
             # It takes its last answer, slowly; what it asked meanwhile waits for that.
             self.deadline = now + self.plane.timeouts.idle
         elif self._fin or not self.writable or not self._bytes_came():
@@ -422,10 +326,3 @@ class ClientConnection(asyncio.Protocol):
 
 def _discard(data: bytes) -> None:
     """Bytes that nobody will read."""
-
-
-def _too_large(data: bytes, target_limit: int) -> Refusal:
-    """What was too large: the target, or the head as a whole."""
-    line_end = data.find(b"\r\n")
-    line = data if line_end < 0 else data[:line_end]
-    return Refusal(414, "target-too-long") if len(line) > target_limit else Refusal(431, "head-too-large")

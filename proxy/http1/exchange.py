@@ -18,6 +18,7 @@ from proxy.http1.occupant import Wait
 from proxy.http1.plan import Plan, Planner, Unproven
 from proxy.http1.problems import ALLOW, RETRY_AFTER, blocked_by, challenge, problem
 from proxy.http1.provider import ProviderConnection
+from proxy.http1.reading import PROVIDER
 from proxy.http1.tally import Tally
 from proxy.http1.tunnel import Tunnel
 from proxy.http1.upload import SLICE, TooLarge, Upload
@@ -124,7 +125,7 @@ class Exchange:
             self._client.keep(upload.rest)
         if provider is None:
             self._held += framed
-            self._client.hold_for_provider()
+            self._client.reading.hold(PROVIDER)
             return
         self.tally.to_provider = upload.received
         if framed:
@@ -154,7 +155,7 @@ class Exchange:
 
     def dialling(self) -> None:
         if self._upload is not None:
-            self._client.hold_for_provider()
+            self._client.reading.hold(PROVIDER)
 
     def connected(self, provider: ProviderConnection) -> None:
         """Send the head, and what has come of the body."""
@@ -170,7 +171,7 @@ class Exchange:
             self._held = b""
             self.tally.to_provider = upload.received
             if provider.writable:
-                self._client.unhold_for_provider()
+                self._client.reading.unhold(PROVIDER)
         if attempts.connect is not None:
             leg.timings.connect.observe(attempts.connect)
 
@@ -263,10 +264,10 @@ class Exchange:
     # Back-pressure
 
     def provider_paused(self) -> None:
-        self._client.hold_for_provider()
+        self._client.reading.hold(PROVIDER)
 
     def provider_resumed(self) -> None:
-        self._client.unhold_for_provider()
+        self._client.reading.unhold(PROVIDER)
         self._await_provider(time.monotonic())
 
     def client_paused(self) -> None:
@@ -326,10 +327,10 @@ class Exchange:
     def overdue(self, now: float, wait: Wait) -> None:
         """What was waited for did not come in time."""
         attempts = self._attempts
-        if wait is Wait.BODY and not self._client.paused:
+        if wait is Wait.BODY and not self._client.reading.held:
             self._fail(408, "body-too-slow")
         elif wait is Wait.IDLE:
-            if self._client.progressed():
+            if self._client.uptake.progressed():
                 self._await_provider(now)
             else:
                 self._fail(504, "idle")

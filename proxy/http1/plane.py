@@ -227,7 +227,7 @@ class HttpPlane:
                 exchange = client.exchange
                 if exchange is not None and now >= exchange.withdrawn_at:
                     exchange.end_withdrawn()
-                if client.paused and not client.transport.is_closing():
+                if client.reading.held and not client.transport.is_closing():
                     paused[client.transport.get_extra_info("socket").fileno()] = client
             except Exception as error:
                 self.failed(client, error)

@@ -11,6 +11,7 @@ from proxy.http1.client import LEAVING
 from proxy.http1.occupant import Wait
 from proxy.http1.plan import Planner
 from proxy.http1.provider import ProviderConnection
+from proxy.http1.reading import PROVIDER
 
 if TYPE_CHECKING:
     from proxy.http1.client import ClientConnection
@@ -64,10 +65,10 @@ class Tunnel:
         return self._provider.transport.can_write_eof()
 
     def provider_paused(self) -> None:
-        self._client.hold_for_provider()
+        self._client.reading.hold(PROVIDER)
 
     def provider_resumed(self) -> None:
-        self._client.unhold_for_provider()
+        self._client.reading.unhold(PROVIDER)
 
     def client_paused(self) -> None:
         """The client takes no more for now."""
@@ -93,7 +94,7 @@ class Tunnel:
 
     def overdue(self, now: float, wait: Wait) -> None:
         """Nothing moved for the idle time."""
-        if self._client.progressed():
+        if self._client.uptake.progressed():
             self._renew()
         else:
             self._end("idle")

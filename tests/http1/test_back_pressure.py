@@ -105,7 +105,7 @@ async def nobody_reads(stage: Stage, count: int) -> None:
 
 async def nobody_is_read(stage: Stage, count: int) -> None:
     """Until the proxy has stopped reading from so many clients."""
-    await eventually(lambda: sum(connection.paused for connection in stage.plane._connections) == count, 60)
+    await eventually(lambda: sum(connection.reading.held != 0 for connection in stage.plane._connections) == count, 60)
 
 
 def plain_socket(stage: Stage, receive: int | None = None) -> socket.socket:

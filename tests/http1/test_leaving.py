@@ -59,10 +59,10 @@ async def fill(stage: Stage, client: Client) -> bytes:
     been sent at all, and nobody can know of it.
     """
     await met(stage)
-    await eventually(lambda: not any(connection.paused for connection in stage.plane._connections))
+    await eventually(lambda: not any(connection.reading.held for connection in stage.plane._connections))
     client.writer.transport.set_write_buffer_limits(0)
     sent = b""
-    while not any(connection.paused for connection in stage.plane._connections):
+    while not any(connection.reading.held for connection in stage.plane._connections):
         piece = bytes(range(256)) * 64
         sent += piece
         await client.send(piece)
@@ -76,7 +76,7 @@ async def fill(stage: Stage, client: Client) -> bytes:
 
 async def stuck(stage: Stage) -> None:
     """Until the proxy has stopped reading from its client."""
-    await eventually(lambda: any(connection.paused for connection in stage.plane._connections))
+    await eventually(lambda: any(connection.reading.held for connection in stage.plane._connections))
 
 
 def deaf(release: asyncio.Event) -> Script:

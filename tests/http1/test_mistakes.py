@@ -10,6 +10,7 @@ import pytest
 from proxy.http1.demands import Demand, Demands
 from proxy.http1.plan import Plan, Planner
 from proxy.http1.provider import ProviderConnection
+from proxy.http1.reading import PROVIDER
 from proxy.providers.fleet import EndpointState
 from proxy.wire.server_names import ServerNames
 from tests.http1.scenes import PROMISE, eventually, half_close, metric, open_at, reset, told, unforeseen
@@ -85,7 +86,7 @@ async def test_one_connection_that_cannot_be_swept_ends_and_the_sweep_keeps_all_
             if step == "overdue":
                 served.deadline = 0.0
             elif step == "hung_up":
-                served.hold_for_provider()
+                served.reading.hold(PROVIDER)
                 half_close(broken)
             assert await broken.closed()
             await sound.send(request("/sound"))
@@ -148,4 +149,4 @@ async def test_what_a_connection_that_is_gone_has_not_taken_can_be_asked() -> No
         (served,) = stage.plane._connections
         reset(client)
         await eventually(lambda: stage.plane.open_connections == 0)
-        assert not served.progressed()
+        assert not served.uptake.progressed()
