@@ -39,8 +39,8 @@ Cause = Literal[
 repeated: more than one Authorization field, or a field of a PROXY header twice. empty: a scheme and no token.
 oversize, malformed: not a token that is read at all. type: a token of another purpose (`typ`). critical: an
 extension that must be understood. algorithm, key, signature: not signed by a key of the set. issuer, audience: for
-another or by another. expiry: no usable `exp`, or an unusable `nbf` or `iat`. expired, not-yet: outside its time. subject,
-actor, home: a claim that is missing, unusable or that the policy does not know. ambiguous: a claim that is
+another or by another. expiry: no usable `exp`, or an unusable `nbf` or `iat`. expired, not-yet: outside its time.
+subject, actor, home: a claim that is missing, unusable or that the policy does not know. ambiguous: a claim that is
 there both under its literal name and nested.
 """
 

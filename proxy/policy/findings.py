@@ -1,4 +1,5 @@
-"""What is odd about a policy and does not stop it: homes without a provider, conflicts, what is dead or expired.
+"""What is odd about a policy and does not stop it: homes without a provider, or without one that serves a listener,
+conflicts, what is dead or expired.
 
 Each is found over the same space of facts as guarantees are proved in, from `now` on; where a look takes too long,
 nothing is said.
@@ -13,6 +14,7 @@ from proxy.policy.facts import UNKNOWN
 from proxy.policy.rules import Condition, Guarantee, Route, Rule, Selector, Term
 from proxy.policy.search import Search
 from proxy.policy.space import TIME, Box, Exhausted, Space, Steps, meet, subtract
+from proxy.policy.unserved import unserved
 from proxy.policy.words import moment, worded
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class _Looking:
 
     def all(self) -> Iterator[Finding]:
         yield from self._homes()
+        yield from self._listeners()
         yield from self._classes()
         for i, rule in enumerate(self.policy.rules):
             yield from self._rule(i, rule)
@@ -70,33 +73,36 @@ class _Looking:
         for place, home in enumerate(self.homes):
             loc = self._home_loc(home)
             try:
-                without = self._without_provider(place)
+                granted = self.search.times(place, self.policy.providers, self.always, Steps(_STEPS))
             except Exhausted:
                 continue
-            if without == self.always:
-                yield Finding(loc, f"no provider is permitted for anything of home {home}")
-            elif without:
-                since = self.space.times[(without & -without).bit_length() - 1]
-                when = "now" if since == self.now else f"from {moment(since)}"
-                yield Finding(loc, f"{when}, no provider is permitted for anything of home {home}")
+            if granted != self.always:
+                since = self._since(self.always & ~granted)
+                yield Finding(loc, f"{since}no provider is permitted for anything of home {home}")
 
-    def _without_provider(self, place: int) -> int:
-        """When nothing of a home is permitted, on the axis of time."""
-        steps = Steps(_STEPS)
-        left = self.always
-        for provider in self.policy.providers:
-            reached = True
-            while left and reached:
-                box = next(self.search.reached(place, provider, left, steps), None)
-                reached = box is not None
-                left &= ~(box[TIME] if box else 0)
-        return left
+    def _since(self, times: int) -> str:
+        """The first of these times, in words; none if they are all."""
+        if times == self.always:
+            return ""
+        first = self.space.times[(times & -times).bit_length() - 1]
+        return "now, " if first == self.now else f"from {moment(first)}, "
 
     def _home_loc(self, home: str) -> tuple[str | int, ...]:
         if home != UNKNOWN:
             return ("zones", home)
         rules = enumerate(self.policy.rules)
         return ("rules", next(i for i, r in rules if r.allow and r.when.home is not None and UNKNOWN in r.when.home))
+
+    # Listeners
+
+    def _listeners(self) -> Iterator[Finding]:
+        for each in unserved(self.search, self.homes, _STEPS):
+            noun = "home" if len(each.homes) == 1 else "homes"
+            what = (
+                f"{self._since(each.times)}no endpoint of the providers that are permitted to {noun} "
+                f"{', '.join(each.homes)} serves {self.policy.listeners[each.listener].protocol} listeners"
+            )
+            yield Finding(("listeners", each.listener), what)
 
     # Rules
 

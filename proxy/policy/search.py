@@ -10,7 +10,7 @@ into disjoint boxes. All rules are looked at together, as bits.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from proxy.policy.decide import bits
@@ -59,15 +59,36 @@ class Search:
         self._class_tests = (tested >> space.rules_at | tested >> self._unless_at) & self._rules
         self._unknown = sum(1 << i for i, value in enumerate(space.axes[_HOME]) if value.facts["home"] == UNKNOWN)
 
-    def reached(self, extra: int, provider: Provider, during: int, steps: Steps) -> Iterator[Box]:
+    def times(
+        self,
+        extra: int,
+        providers: Sequence[Provider],
+        during: int,
+        steps: Steps,
+        roots: Sequence[Box] | None = None,
+    ) -> int:
+        """When any of the providers is reached, as by `reached`, on the axis of time."""
+        left = during
+        for provider in providers:
+            found = True
+            while left and found:
+                box = next(self.reached(extra, provider, left, steps, roots), None)
+                found = box is not None
+                left &= ~(box[TIME] if box else 0)
+        return during & ~left
+
+    def reached(
+        self, extra: int, provider: Provider, during: int, steps: Steps, roots: Sequence[Box] | None = None
+    ) -> Iterator[Box]:
         """Boxes in which the provider is reached while the extra conditional of this place may match.
 
-        `during`: at which times, on the axis of time. Yields nothing if there is nothing to find; raises Exhausted.
+        `during`: at which times, on the axis of time. `roots`: in which boxes; None is the whole space. Yields nothing
+        if there is nothing to find; raises Exhausted.
         """
         space = self.space
         when, unless = space.extra_at + extra, space.extra_at + len(space.extra) + extra
         sayings = self._of(provider)
-        for root in space.roots():
+        for root in space.roots() if roots is None else roots:
             scope = meet(root, space.maybe(when))
             for rule, times in sayings.grants.items():
                 base = meet(scope, self.granting(rule))

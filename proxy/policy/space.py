@@ -25,7 +25,7 @@ from proxy.policy.matcher import KEYS, MAPPED, MAPPED_END, Masks, Matcher
 from proxy.policy.protocols import ALWAYS, NEVER, SOURCE_KINDS, SOURCES
 from proxy.policy.rules import Rule, Selector, Term
 from proxy.policy.selectors import dates, describes, selector_dates
-from proxy.policy.settings import Protocol, Provider
+from proxy.policy.settings import Listener, Protocol, Provider
 
 if TYPE_CHECKING:
     from proxy.policy.policy import Policy
@@ -86,6 +86,12 @@ class Space:
     def roots(self) -> list[Box]:
         """For each protocol in use, what its connections can bring."""
         return [self._root(protocol) for protocol in self.protocols]
+
+    def of_listener(self, listener: Listener) -> Box:
+        """What its connections can bring."""
+        root, at = self._root(listener.protocol), KEYS.index("listener")
+        own = sum(1 << i for i, value in enumerate(self.axes[at]) if value.facts["listener"] == listener.name)
+        return (*root[:at], root[at] & own, *root[at + 1 :])
 
     def _root(self, protocol: Protocol) -> Box:
         box = list(self.full)

@@ -7,17 +7,19 @@ from hypothesis import strategies as st
 
 from proxy.policy.facts import UNKNOWN, Facts
 from proxy.policy.rules import Condition, DataClass, Guarantee, Preference, Route, Rule, Term
-from proxy.policy.settings import Zone
+from proxy.policy.settings import Endpoint, Zone
 from tests.policy.samples import a_listener, a_policy, a_provider
 
 ZONES = (Zone("cn", frozenset({"CN"})), Zone("eu", frozenset({"DE", "FR"})), Zone("rest", frozenset({"US", "HK"})))
+HTTPS = (Endpoint("https", "own-eu.example", 443),)
 PROVIDERS = (
     a_provider("ct", "Telecom", "cn"),
-    a_provider("own-cn", "Own", "cn"),
-    a_provider("own-eu", "Own", "eu"),
-    a_provider("own-us", "Own", "rest"),
+    a_provider("own-cn", "Own", "cn", endpoints=(Endpoint("tls", "own-cn.example", 443),)),
+    a_provider("own-eu", "Own", "eu", endpoints=(*HTTPS, Endpoint("tcp", "own-eu.example", 5432))),
+    a_provider("own-us", "Own", "rest", endpoints=(Endpoint("tcp", "own-us.example", 5432),)),
 )
 LISTENERS = (a_listener("edge"), a_listener("inner"))
+PASSING = (a_listener("pass", protocol="tls"), a_listener("pg", protocol="tcp"))
 CLASSES = ("payment", "mail")
 ACTORS = ("subject", "support", UNKNOWN)
 DATES = (10.0, 20.0, 30.0)
@@ -29,9 +31,9 @@ TESTED = {
     "host": ("a.example", "b.example", "*.example", "*.a.example", "example"),
     "path": ("/", "/*", "/p", "/p/*", "/p/q/*", "/p/q"),
     "method": ("GET", "POST", "read", "write", "PURGE"),
-    "listener": ("edge", "inner"),
+    "listener": ("edge", "inner", "pass", "pg"),
     "client": tuple(map(ip_network, ("10.0.0.0/8", "10.1.0.0/16", "0.0.0.0/0", "::/0", "2001:db8::/32"))),
-    "source": ("jwt", "location", "none"),
+    "source": ("jwt", "directory", "proxy_header", "location", "none"),
     "actor": ACTORS,
 }
 
@@ -44,9 +46,9 @@ WORLD = {
     "path": (None, "/", "/p", "/p/", "/p/q", "/p/q/r", "/px", "*", ""),
     "method": (None, "GET", "HEAD", "POST", "PURGE", "read", "write"),
     "upgrade": (False, True),
-    "listener": (None, "edge", "inner"),
+    "listener": (None, "edge", "inner", "pass", "pg"),
     "client": (None, *map(ip_address, ("10.0.0.1", "10.1.0.1", "9.9.9.9", "::ffff:10.1.2.3", "2001:db8::1", "::1"))),
-    "source": (None, "jwt", "location", "none"),
+    "source": (None, "jwt", "directory", "proxy_header", "location", "none"),
     "actor": ACTORS,
     "ech": (None, False, True),
 }
@@ -137,12 +139,10 @@ def guarantees(keys=tuple(TESTED)):
 
 
 def policies(keys=tuple(TESTED), most=6, **more):
-    """Policies of up to `most` rules; routes and guarantees on request."""
-    built = {"routes": st.just(()), "guarantees": st.just(())} | more
+    """Policies of up to `most` rules; routes, guarantees and other listeners on request."""
+    built = {"routes": st.just(()), "guarantees": st.just(()), "listeners": st.just(LISTENERS)} | more
     return st.builds(
-        lambda laws, classes, routes, guarantees: a_policy(
-            ZONES, PROVIDERS, named(laws), classes=classes, routes=routes, guarantees=guarantees, listeners=LISTENERS
-        ),
+        lambda laws, classes, **parts: a_policy(ZONES, PROVIDERS, named(laws), classes=classes, **parts),
         st.lists(rules(keys), max_size=most),
         classes(tuple(key for key in keys if key != "data_class")),
         **built,

@@ -1,37 +1,61 @@
 """Findings against brute force, and each kind by an example."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.policy.decide import decide
+from proxy.policy.decide import decide, stated_home
 from proxy.policy.decision import Permit
-from proxy.policy.facts import UNKNOWN
+from proxy.policy.facts import UNKNOWN, Facts
 from proxy.policy.findings import findings
-from proxy.policy.rules import Condition, DataClass, Guarantee, Preference, Route, Rule
+from proxy.policy.rules import Condition, DataClass, Guarantee, Preference, Route, Rule, StatedHome
+from proxy.policy.settings import Endpoint
+from proxy.policy.subject import (
+    Directory,
+    DirectoryCache,
+    DirectoryKey,
+    Location,
+    ProxyHeaderSource,
+    SqliteStore,
+    Subject,
+)
+from proxy.policy.unserved import homes_at
 from tests.policy import reference
-from tests.policy.brute_force import all_facts, guarded
-from tests.policy.samples import ANY, operator, provider, the_same, when, zone
+from tests.policy.brute_force import all_facts, guarded, passed_on
+from tests.policy.samples import ANY, a_listener, operator, provider, the_same, when, zone
 from tests.policy.truth_table import MIXED, MODEL, at
 
 NOW = at("2026-06-01T00:00:00Z")
 
 
-@settings(max_examples=100, deadline=None)
-@given(guarded(), st.sampled_from((0.0, 15.0)))
+@settings(max_examples=200, deadline=None)
+@given(guarded() | passed_on(), st.sampled_from((0.0, 15.0)))
 def test_homes_conflicts_and_dead_rules_are_found_exactly_where_they_are(drawn, now):
     keys, policy = drawn
     permitted, conflicts, alive = set(), set(), set()
+    reached, served = set(), set()
+    protocols = {each.name: each.protocol for each in policy.listeners}
     homes = ["cn", "eu", "rest"]
     if any(rule.allow and rule.when.home is not None and UNKNOWN in rule.when.home for rule in policy.rules):
         homes.append(UNKNOWN)
-    for facts in all_facts(keys, now):
+    for facts in all_facts(keys, now, policy):
         decision = decide(policy, facts)
         alive.update(decision.rules)
         if isinstance(decision, Permit):
             permitted.add((facts.home, facts.time))
+            # Untested, one listener stands for all of its protocol.
+            for name in [facts.listener] if "listener" in keys else names_of(policy, protocols[facts.listener]):
+                reached.add((name, facts.home, facts.time))
+                schemes = {endpoint.scheme for each in decision.providers for endpoint in each.endpoints}
+                if schemes & ({"https", "http"} if protocols[name] == "http" else {"tls", "tcp"}):
+                    served.add((name, facts.home, facts.time))
         elif decision.reason == "conflict":
             conflicts.add(facts.home)
-    times = {facts.time for facts in all_facts((), now)}
+    times = {facts.time for facts in all_facts((), now, policy)}
     found = findings(policy, now)
     words = " / ".join(each.what for each in found)
     for home in homes:
@@ -47,8 +71,26 @@ def test_homes_conflicts_and_dead_rules_are_found_exactly_where_they_are(drawn, 
             without = the_same(policy, rules=tuple(r for r in policy.rules if r is not rule))
             assert all(
                 reference.decide(policy, facts)[:2] == reference.decide(without, facts)[:2]
-                for facts in list(all_facts(keys, now))[::17]
+                for facts in list(all_facts(keys, now, policy))[::17]
             )
+    for i, listener in enumerate(policy.listeners):
+        said = " / ".join(each.what for each in found if each.loc == ("listeners", i))
+        missing = {home for name, home, _ in reached - served if name == listener.name and has(policy, listener, home)}
+        assert set(re.findall(r"\b(cn|eu|rest|unknown)\b", said)) == missing & set(homes), said
+
+
+def names_of(policy, protocol):
+    return [each.name for each in policy.listeners if each.protocol == protocol]
+
+
+def has(policy, listener, home):
+    """Whether any connection of the listener can have the home, by what is stated for it."""
+    likely = {stated_home(policy, Facts(0.0, listener=listener.name, ech=ech)) for ech in (False, True)}
+    return None in likely or home in likely
+
+
+def directory(kind):
+    return Directory(SqliteStore(Path("homes")), DirectoryKey(kind), DirectoryCache(), 1.0, 1, True)
 
 
 def what(policy, **changes):
@@ -151,3 +193,49 @@ def test_a_class_that_an_earlier_one_covers():
     found = what(MODEL, classes=classes)
     assert found["classes", 1] == "class payment can never match: earlier ones take all that it would match"
     assert ("classes", 0) not in found
+
+
+PASSING = (a_listener("edge"), a_listener("pass", protocol="tls"), a_listener("pg", protocol="tcp"))
+TCP = (Endpoint("tcp", "pg.example", 5432),)
+BEHIND = a_listener("pg", protocol="tcp", proxy_protocol="required")
+ANYWHERE = Subject((), (Location(False),), (), frozenset())
+
+
+def test_homes_that_no_endpoint_serves():
+    found = what(MODEL, listeners=PASSING, subject=ANYWHERE)
+    said = "no endpoint of the providers that are permitted to homes cn-mainland, eu, elsewhere serves"
+    assert found == {("listeners", 1): f"{said} tls listeners", ("listeners", 2): f"{said} tcp listeners"}
+    serving = tuple(replace(each, endpoints=(*each.endpoints, *TCP)) for each in MODEL.providers)
+    assert what(MODEL, listeners=PASSING, subject=ANYWHERE, providers=serving) == {}
+    # One permitted provider with an endpoint is enough, while it is permitted.
+    cloud = tuple(each if each.name != "own-cloud" else replace(each, endpoints=TCP) for each in MODEL.providers)
+    policy = the_same(MODEL, listeners=PASSING[1:2], subject=ANYWHERE, providers=cloud)
+    assert [each.what for each in findings(policy, NOW)] == [
+        "no endpoint of the providers that are permitted to home cn-mainland serves tls listeners",
+        # From then on payments stay in the union, and without a path anything may be a payment.
+        "from 2026-12-31T16:00:00Z, no endpoint of the providers that are permitted to home eu serves tls listeners",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("listener", "sources", "stated", "homes"),
+    [
+        (PASSING[2], (), (), {UNKNOWN}),
+        (PASSING[2], (Location(False),), (), {"cn-mainland", "eu", "elsewhere", UNKNOWN}),
+        (PASSING[2], (Location(False),), (StatedHome("eu", when(listener="pg")),), {"eu"}),
+        (PASSING[2], (), (StatedHome("eu", when(listener="pg", ech=True)),), {"eu", UNKNOWN}),
+        (PASSING[2], (), (StatedHome("eu", when(listener="pass")),), {UNKNOWN}),
+        (PASSING[2], (), (StatedHome("eu", Condition(), unless=when(ech=True)),), {"eu", UNKNOWN}),
+        (PASSING[2], (), (StatedHome("eu", Condition()), StatedHome("elsewhere", Condition())), {"eu"}),
+        (PASSING[1], (directory("sni"),), (), {"cn-mainland", "eu", "elsewhere", UNKNOWN}),
+        (PASSING[1], (directory("host"),), (), {UNKNOWN}),
+        (PASSING[2], (directory("sni"),), (), {UNKNOWN}),
+        (PASSING[2], (ProxyHeaderSource(0xE0, None, None),), (), {UNKNOWN}),
+        (BEHIND, (ProxyHeaderSource(0xE0, None, None),), (), {"cn-mainland", "eu", "elsewhere", UNKNOWN}),
+        (BEHIND, (ProxyHeaderSource(None, 5, None),), (), {UNKNOWN}),
+        (PASSING[0], (directory("host"),), (), {"cn-mainland", "eu", "elsewhere", UNKNOWN}),
+    ],
+)
+def test_the_homes_that_a_listener_can_have(listener, sources, stated, homes):
+    policy = the_same(MODEL, listeners=PASSING, subject=Subject((), sources, stated, frozenset()))
+    assert homes_at(policy, listener) == homes

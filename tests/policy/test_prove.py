@@ -1,5 +1,6 @@
 """The prover against brute force, and against the model case."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,13 +11,13 @@ from proxy.policy.decision import Permit
 from proxy.policy.facts import UNKNOWN
 from proxy.policy.prove import Counterexample, Unproved, broken_guarantees
 from proxy.policy.rules import Condition, Guarantee, Rule
-from tests.policy.brute_force import applies, broken_by_brute_force, guarded, violates
+from tests.policy.brute_force import applies, broken_by_brute_force, guarded, passed_on, violates
 from tests.policy.samples import ANY, a_listener, operator, provider, term, the_same, when, zone
 from tests.policy.truth_table import MODEL, at
 
 
-@settings(max_examples=150, deadline=None)
-@given(guarded(), st.sampled_from((0.0, 10.0, 15.0, 40.0)))
+@settings(max_examples=200, deadline=None)
+@given(guarded() | passed_on(), st.sampled_from((0.0, 10.0, 15.0, 40.0)))
 def test_it_finds_a_counterexample_exactly_where_there_is_one(drawn, now):
     keys, policy = drawn
     found = broken_guarantees(policy, now)
@@ -99,6 +100,65 @@ def test_laws_that_only_together_keep_a_guarantee_are_seen_together():
     assert broken_guarantees(the_same(with_rules(*by_country), guarantees=(at_home,)), NOW)
     staff = Rule("staff", when(actor="support"), only=zone("eu"))
     assert broken_guarantees(the_same(with_rules(reads, writes, staff), guarantees=(at_home,)), NOW) == ()
+
+
+PASSED = {protocol: (a_listener("pass", protocol=protocol),) for protocol in ("http", "tls", "tcp")}
+
+
+@pytest.mark.parametrize(
+    ("test", "reached_by"),
+    [
+        # What a protocol never has may be anything: a guarantee that names it holds for all of the protocol.
+        ({"path": "/p"}, {"http", "tls", "tcp"}),
+        ({"host": "a.example"}, {"http", "tls", "tcp"}),
+        ({"ech": True}, {"http", "tls", "tcp"}),
+        # What a protocol has is known.
+        ({"source": "jwt"}, {"http"}),
+        ({"source": "client_certificate"}, {"http"}),
+        ({"source": "home_cookie"}, {"http"}),
+        ({"source": "directory"}, {"http", "tls"}),
+        ({"source": "proxy_header"}, {"http", "tls", "tcp"}),
+        ({"source": "location"}, {"http", "tls", "tcp"}),
+        ({"source": "stated"}, {"http", "tls", "tcp"}),
+        ({"source": "none"}, {"http", "tls", "tcp"}),
+    ],
+)
+def test_a_guarantee_is_broken_by_what_a_protocol_brings_and_by_nothing_else(test, reached_by):
+    never = Guarantee(when(home="eu", **test), never=zone("eu"))
+    for protocol, listeners in PASSED.items():
+        found = broken_guarantees(the_same(GUARDED, guarantees=(never,), listeners=listeners), NOW)
+        assert bool(found) == (protocol in reached_by), protocol
+        for each in found:
+            facts = each.facts
+            assert facts.listener == "pass"
+            lacks = {
+                name: getattr(facts, name) is None for name in ("host", "path", "method", "ech") if protocol != "http"
+            }
+            assert protocol == "http" or (lacks["path"] and lacks["method"] and not facts.upgrade)
+            assert protocol != "tcp" or (lacks["host"] and lacks["ech"])
+            assert protocol == "tcp" or facts.ech is not None
+
+
+def test_what_a_test_of_the_name_leaves_open_is_open_on_tcp():
+    # Each name is kept by a rule, and so is what has none: the rules may match it.
+    kept = Rule("kept", when(host="a.example"), forbid=zone("eu"))
+    named = Guarantee(when(home="eu", host="a.example"), never=zone("eu"))
+    for listeners in PASSED.values():
+        assert broken_guarantees(the_same(with_rules(kept), guarantees=(named,), listeners=listeners), NOW) == ()
+    # Cancelled by a name that tcp never shows, the rule keeps it there, and not elsewhere.
+    loose = Rule("kept", Condition(), unless=when(host="b.example"), forbid=zone("eu"))
+    never = Guarantee(when(home="eu"), never=zone("eu"))
+    for protocol, listeners in PASSED.items():
+        found = broken_guarantees(the_same(with_rules(loose), guarantees=(never,), listeners=listeners), NOW)
+        assert bool(found) == (protocol != "tcp"), protocol
+
+
+def test_reads_and_writes_are_both_kept_from_what_has_no_method():
+    writes = Rule("writes", when(home="eu", method="write"), forbid=zone("eu"))
+    never = Guarantee(when(home="eu"), never=zone("eu"))
+    for protocol, listeners in PASSED.items():
+        found = broken_guarantees(the_same(with_rules(writes), guarantees=(never,), listeners=listeners), NOW)
+        assert bool(found) == (protocol == "http"), protocol
 
 
 def test_a_policy_without_listeners_is_proved_for_http():
