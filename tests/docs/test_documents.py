@@ -24,7 +24,8 @@ ELSEWHERE = {"promql": Path("docs/metrics.md"), "sql": Path("docs/identity.md")}
 # Programs of Debian packages; a document that runs one is run where they are installed.
 _DEBIAN = re.compile(r"(^|[|(] *)(curl|openssl|promtool|nginx|haproxy) ", re.MULTILINE)
 _COMMAND = re.compile(
-    r"^(\$ |(sudo |\.venv/bin/)?(domicile|make|curl|pip|python3?|docker|kill|systemctl|openssl|promtool|git|jq|kubectl) )",
+    r"^(\$ |(sudo |\.venv/bin/)?"
+    r"(domicile|make|curl|pip|python3?|docker|kill|systemctl|openssl|promtool|git|jq|kubectl) )",
     re.MULTILINE,
 )
 
