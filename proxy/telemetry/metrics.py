@@ -52,7 +52,6 @@ class Metrics:
         self._connections: dict[Labels, Cell] = {}
         self._withdrawn: dict[Labels, Cell] = {}
         self._retries: dict[Labels, Cell] = {}
-        self._restarts = Cell()
         self._rule_sets: WeakValueDictionary[tuple[str, ...], RuleSetCell] = WeakValueDictionary()
         self._rules: defaultdict[str, int] = defaultdict(int)
         self._digest: str | None = None
@@ -62,6 +61,7 @@ class Metrics:
         self._sources: Callable[[], SourceReport] = SourceReport
         self._refused: Callable[[], Iterable[tuple[str, str, int]]] = tuple
         self._workers: Callable[[], int] | None = None
+        self._restarted: Callable[[], int] = int
         self._process = ProcessCollector(registry=None)
 
     # -- cells
@@ -123,10 +123,6 @@ class Metrics:
         """Count one reload by what came of it."""
         self._reloads[result].count += 1
 
-    def restarted(self) -> None:
-        """Count one worker that died and was replaced."""
-        self._restarts.count += 1
-
     def policy(self, digest: str, rules: Iterable[str] = ()) -> None:
         """The policy in force, and its rules' names, which then show at zero."""
         self._digest = digest
@@ -155,9 +151,9 @@ class Metrics:
         """Where it learns of the sources of a home."""
         self._sources = report
 
-    def workers(self, living: Callable[[], int]) -> None:
-        """Where it learns how many workers live."""
-        self._workers = living
+    def workers(self, living: Callable[[], int], restarted: Callable[[], int] = int) -> None:
+        """Where it learns how many workers live, and how many have died and were replaced."""
+        self._workers, self._restarted = living, restarted
 
     # -- what is shown
 
@@ -186,7 +182,7 @@ class Metrics:
             families.CERTIFICATE_EXPIRY.name: {(name,): (expiry,) for name, expiry in self._certificates.items()},
             families.LOG_DROPPED.name: {(): (self._log_dropped(),)},
             families.WORKERS.name: {} if self._workers is None else {(): (self._workers(),)},
-            families.WORKER_RESTARTS.name: {(): (self._restarts.count,)},
+            families.WORKER_RESTARTS.name: {(): (self._restarted(),)},
             **source_tables(self._sources()),
         }
         if self._worker:

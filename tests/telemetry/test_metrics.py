@@ -164,8 +164,7 @@ def test_a_passed_connection_shows_every_outcome_at_zero():
 def test_workers_and_their_restarts():
     metrics = Metrics()
     assert value(metrics, "domicile_worker_restarts_total") == 0
-    metrics.workers(lambda: 3)
-    metrics.restarted()
+    metrics.workers(lambda: 3, lambda: 1)
 
     assert value(metrics, "domicile_workers") == 3
     assert value(metrics, "domicile_worker_restarts_total") == 1
