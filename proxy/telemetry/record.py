@@ -1,4 +1,4 @@
-"""The access log's record: one JSON line a request, as bytes.
+"""The access log's record: one JSON line a request, or a connection that was passed on, as bytes.
 
 - What a repeated decision repeats is formatted once (`static_part`); `line` adds what each request has of its own.
 - Every value is escaped, whatever bytes it holds: bytes are written as the Latin-1 characters they are, so a
@@ -27,7 +27,7 @@ _BOTH = _HEAD + b'"first_byte":%de-6,"connect":%de-6,' + _TAIL
 def static_part(
     *,
     listener: str,
-    method: str | bytes,
+    method: str | bytes | None,
     host: str | bytes | None,
     home: str,
     source: str,
@@ -40,13 +40,13 @@ def static_part(
 ) -> bytes:
     """What all requests of one decision have in common, for `line`.
 
-    source: which kind gave the home, or ended the search without one. zone, provider: None where the request
-    reached none. client: is cut here. subject: only if the policy's `log.subject` asks for it; None leaves the
-    field out.
+    method: None for what is no request. source: which kind gave the home, or ended the search without one. zone,
+    provider: None where it reached none. client: is cut here. subject: only if the policy's `log.subject` asks for
+    it; None leaves the field out.
     """
     fields: dict[str, object] = {
         "listener": listener,
-        "method": _text(method),
+        "method": None if method is None else _text(method),
         "host": None if host is None else _text(host),
         "home": home,
         "source": source,
