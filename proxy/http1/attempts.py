@@ -6,27 +6,20 @@ An idle connection is taken where there is one; else a new one is dialled. Both 
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from math import inf
+from typing import TYPE_CHECKING, Protocol
 
-from proxy.http1.plan import Planner
+from proxy.http1.plan import Plan, Planner, Verdict
+from proxy.http1.problems import INTERNAL, UNAVAILABLE, UNREACHED, Problem
 from proxy.http1.provider import ProviderConnection
 from proxy.policy.decision import Permit
+from proxy.providers.choice import order
 from proxy.providers.failure import DialFailure
 from proxy.providers.fleet import EndpointState
+from proxy.telemetry.metrics import Attempt
 
 if TYPE_CHECKING:
     from proxy.http1.plane import HttpPlane
-
-# What a failed dial comes to when no other permitted endpoint is left: (status, cause).
-_FAILURES: Final = {
-    "refused": (502, "provider-refused"),
-    "tls": (502, "provider-tls"),
-    "timeout": (504, "provider-connect-timeout"),
-    "name": (503, "provider-name"),
-    "outside": (502, "provider-address-refused"),
-    "full": (503, "provider-full"),
-    "local": (503, "overload"),
-}
 
 
 class Traveller(Protocol):
@@ -38,7 +31,7 @@ class Traveller(Protocol):
     def connected(self, provider: ProviderConnection) -> None:
         """A connection to `place` is there, idle."""
 
-    def unreachable(self, status: int, cause: str) -> None:
+    def unreachable(self, problem: Problem) -> None:
         """No endpoint is left to try."""
 
     def redecide(self, planner: Planner, now: float, wall: float) -> None:
@@ -63,15 +56,16 @@ class Attempts:
         plane: "HttpPlane",
         traveller: Traveller,
         planner: Planner,
+        plan: Plan,
         permit: Permit,
-        choices: Sequence[EndpointState[ProviderConnection]],
+        now: float,
     ) -> None:
         self._plane = plane
         self._traveller = traveller
         self._planner = planner
         self._permit = permit
-        self._choices = iter(choices)
-        self._failure = (503, "unavailable")
+        self._choices = iter(_choices(planner, plan, now))
+        self._failure = UNAVAILABLE
         self._dial: asyncio.Task[None] | None = None
         self.place: EndpointState[ProviderConnection] | None = None
         self.count = 0
@@ -82,7 +76,7 @@ class Attempts:
         """Try the next endpoint."""
         place = next(self._choices, None)
         if place is None:
-            self._traveller.unreachable(*self._failure)
+            self._traveller.unreachable(self._failure)
             return
         self.count += 1
         self.place = place
@@ -103,12 +97,11 @@ class Attempts:
             self._plane.retried(self.place)
             self._begin_dial(self.place)
 
-    def renew(
-        self, planner: Planner, permit: Permit, choices: Sequence[EndpointState[ProviderConnection]], now: float
-    ) -> None:
+    def renew(self, planner: Planner, plan: Plan, permit: Permit, now: float) -> None:
         """Go on under another decision, before anything was sent."""
         self._planner = planner
         self._permit = permit
+        choices = _choices(planner, plan, now)
         place = None if self._dial is None else self.place
         if place is not None and not place.state.retired and permit.covers(place.state.definition):
             self._choices = iter([choice for choice in choices if choice is not place])
@@ -129,6 +122,36 @@ class Attempts:
             return True
         self._traveller.redecide(planner, time.monotonic(), time.time())
         return False
+
+    def answered(self, seconds: float, now: float) -> None:
+        """The first byte came after so many seconds."""
+        if self.place is not None:
+            self.place.state.first_byte(seconds, now)
+
+    def give(self, provider: ProviderConnection, now: float) -> None:
+        """Put the connection back, which is as good as before."""
+        for closing in () if self.place is None else self.place.give(provider, now):
+            closing.close()
+
+    def failed(self, result: Attempt) -> None:
+        """Count what came of the try in hand."""
+        if self.place is not None:
+            self._plane.attempted(self.place, result)
+
+    @property
+    def idle(self) -> float:
+        """Seconds without a byte after which a tunnel to the endpoint in hand ends."""
+        return inf if self.place is None else self.place.state.definition.timeouts.idle
+
+    def covered(self, verdict: Verdict) -> bool:
+        """Whether the endpoint in hand may be sent this request by another decision, too."""
+        place = self.place
+        return place is not None and isinstance(verdict, Permit) and verdict.names(place.state.definition)
+
+    def withdrawn(self, listener: str) -> None:
+        """Count that the permit was withdrawn under way."""
+        if self.place is not None:
+            self._plane.metrics.withdrawn(listener, self.place.state.definition.name).count += 1
 
     def last(self) -> None:
         """After the endpoint in hand, try no other."""
@@ -151,7 +174,7 @@ class Attempts:
         except Exception:
             # A mistake of this program: the request ends, and the loop's handler tells the operator.
             self._dial = None
-            self._traveller.unreachable(500, "internal")
+            self._traveller.unreachable(INTERNAL)
             raise
 
     async def _dial_to(self, place: EndpointState[ProviderConnection]) -> None:
@@ -160,7 +183,7 @@ class Attempts:
             _, provider = await place.connect(self._permit, lambda: self._plane.provider_connection(place))
         except DialFailure as failure:
             self._dial = None
-            self._failure = _FAILURES[failure.kind]
+            self._failure = UNREACHED[failure.kind]
             self._plane.attempted(place, failure.kind)
             if self._decided():
                 self.next(time.monotonic())
@@ -175,3 +198,8 @@ class Attempts:
         except Exception:
             provider.abort()
             raise
+
+
+def _choices(planner: Planner, plan: Plan, now: float) -> Sequence[EndpointState[ProviderConnection]]:
+    """The endpoints that the plan's permit covers, in the order in which they are tried."""
+    return () if plan.preferred is None else order(plan.preferred, planner.line.fleet, plan.key, now)

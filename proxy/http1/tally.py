@@ -3,9 +3,10 @@
 import time
 from typing import Final
 
+from proxy.http1.attempts import Attempts
 from proxy.http1.leg import Leg
+from proxy.http1.plan import Plan
 from proxy.telemetry.access_log import AccessLog
-from proxy.telemetry.cells import RuleSetCell
 from proxy.telemetry.record import line
 
 _NO_ANSWER: Final = 0
@@ -31,10 +32,10 @@ class Tally:
         self.to_client = 0
         self.over = False
 
-    def record(
-        self, leg: Leg, rules: RuleSetCell | None, log: AccessLog, reason: str | None, connect: float | None, tries: int
-    ) -> None:
-        """Count and log what came of the request; reason: a word of a fixed list, None for success."""
+    def record(self, leg: Leg, plan: Plan, attempts: Attempts | None, log: AccessLog, reason: str | None) -> None:
+        """Count and log what came of the request, once; reason: a word of a fixed list, None for success."""
+        if self.over:
+            return
         self.over = True
         duration = time.monotonic() - self.started
         cell = leg.requests
@@ -42,8 +43,11 @@ class Tally:
         cell.to_provider += self.to_provider
         cell.to_client += self.to_client
         leg.timings.request.observe(duration)
-        if rules is not None:
-            rules.count += 1
+        if plan.rules is not None:
+            plan.rules.count += 1
+        if plan.trail is not None:
+            plan.trail.count += 1
+        connect, tries = (None, 0) if attempts is None else (attempts.connect, attempts.count)
         log.write(
             line(
                 leg.static,

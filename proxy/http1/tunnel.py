@@ -8,29 +8,51 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from proxy.http1.client import LEAVING
+from proxy.http1.coupled import Coupled
 from proxy.http1.occupant import Wait
 from proxy.http1.plan import Planner
 from proxy.http1.provider import ProviderConnection
-from proxy.http1.reading import PROVIDER
+from proxy.http1.standing import Standing
 
 if TYPE_CHECKING:
     from proxy.http1.client import ClientConnection
     from proxy.http1.exchange import Exchange
 
 
-class Tunnel:
+class Tunnel(Coupled):
     """Takes the exchange's place at the client's connection and at the provider's."""
 
+    _provider: ProviderConnection
     withdrawn_at = inf
 
-    def __init__(self, exchange: "Exchange", client: "ClientConnection", provider: ProviderConnection, idle: float):
+    def __init__(
+        self,
+        exchange: "Exchange",
+        standing: Standing,
+        client: "ClientConnection",
+        provider: ProviderConnection,
+        idle: float,
+    ) -> None:
         self._exchange = exchange
+        self._standing = standing
         self._client = client
         self._provider = provider
         self._idle = idle
         self._client_ended = False
         self._provider_ended = False
+
+    def begin(self, rest: bytes) -> None:
+        """Take the exchange's place. rest: what came behind the 101; what waits behind the request goes on, too."""
+        client = self._client
+        client.exchange = self
+        client.feed_exchange(self.from_client)
+        self._provider.tunnel(self)
         self._renew()
+        waiting = client.kept()
+        if waiting:
+            self.from_client(waiting)
+        if rest:
+            self.tunnelled(rest)
 
     def from_client(self, data: bytes) -> None:
         """Bytes for the provider."""
@@ -64,20 +86,6 @@ class Tunnel:
         self._client.transport.write_eof()
         return self._provider.transport.can_write_eof()
 
-    def provider_paused(self) -> None:
-        self._client.reading.hold(PROVIDER)
-
-    def provider_resumed(self) -> None:
-        self._client.reading.unhold(PROVIDER)
-
-    def client_paused(self) -> None:
-        """The client takes no more for now."""
-        self._provider.pause()
-
-    def client_resumed(self) -> None:
-        """The client takes bytes again."""
-        self._provider.resume()
-
     def provider_broke(self, cause: str) -> None:
         self._finish(None if self._provider_ended else cause)
 
@@ -101,12 +109,12 @@ class Tunnel:
 
     def redecide(self, planner: Planner, now: float, wall: float) -> None:
         """Another line is in force, or a date has passed: without a permit the tunnel ends now."""
-        if not self._exchange.permitted(planner, wall):
+        if not self._standing.permitted(planner, wall):
             self.end_withdrawn()
 
     def end_withdrawn(self) -> None:
         """End it: its permit was withdrawn."""
-        self._exchange.count_withdrawn()
+        self._standing.withdrawn()
         self._end("permit-withdrawn")
 
     def _end(self, reason: str) -> None:

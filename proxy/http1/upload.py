@@ -1,17 +1,34 @@
-"""A request's body on its way: read by one framing, written in another of the same kind. Sans-I/O."""
+"""A request's body on its way: read by one framing, written in another of the same kind.
 
-from proxy.wire.body import LAST_CHUNK, ChunkedBody, LengthBody, Piece, chunk
+What comes before a provider is there to take it waits, and meanwhile the client is not read.
+"""
 
-SLICE = 64 * 1024
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from proxy.http1.problems import BODY_MALFORMED, BODY_TOO_LARGE, Problem
+from proxy.http1.provider import ProviderConnection
+from proxy.http1.reading import PROVIDER
+from proxy.wire.body import LAST_CHUNK, ChunkedBody, FramingError, LengthBody, Piece, chunk
+
+if TYPE_CHECKING:
+    from proxy.http1.client import ClientConnection
+    from proxy.http1.exchange import Exchange
+
+SLICE: Final = 64 * 1024
 """Bytes of a chunked body that are looked through in one turn of the loop: 9 ms if every chunk is a byte."""
 
 
-class TooLarge(Exception):
-    """The client sent more than the policy's `limits.body`."""
+class Unacceptable(Exception):
+    """The body is not what was announced, or more than is taken."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.reason)
+        self.problem = problem
 
 
-class Upload:
-    """One request's body. length: in bytes, None for chunks. limit: of its payload, None for none.
+class RequestBody:
+    """One request's body, without I/O. length: in bytes, None for chunks. limit: of its payload, None for none.
 
     received: bytes of payload so far. chunked: whether it has to be looked through, which takes time.
     """
@@ -35,12 +52,65 @@ class Upload:
         return bytes(self._body.rest)
 
     def feed(self, data: Piece) -> Piece:
-        """Take what the client sent; return what the provider is to be sent. Raises FramingError, TooLarge."""
-        payload = self._body.feed(data)
+        """Take what the client sent; return what the provider is to be sent. Raises Unacceptable."""
+        try:
+            payload = self._body.feed(data)
+        except FramingError:
+            raise Unacceptable(BODY_MALFORMED) from None
         self.received += len(payload)
         if self._limit is not None and self.received > self._limit:
-            raise TooLarge
+            raise Unacceptable(BODY_TOO_LARGE)
         if not self.chunked:
             return payload
         framed = chunk(payload) if payload else b""
         return framed + LAST_CHUNK if self._body.done else framed
+
+
+class Upload:
+    """Takes what a client sends of one request's body to the provider, once there is one."""
+
+    __slots__ = ("_client", "_exchange", "_held", "_to", "body")
+
+    def __init__(self, exchange: "Exchange", client: "ClientConnection", body: RequestBody) -> None:
+        self._exchange = exchange
+        self._client = client
+        self._to: asyncio.Transport | None = None
+        self._held = b""
+        self.body = body
+
+    def begin(self) -> None:
+        """Take up the body: what waits behind the head is its beginning."""
+        self._client.feed_exchange(self.from_client)
+        came = self._client.kept()
+        if came:
+            self.from_client(came)
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes of the body, and perhaps of what comes behind it."""
+        body = self.body
+        if body.chunked and len(data) > SLICE:
+            data = self._client.first_of(data, SLICE)
+        try:
+            framed = body.feed(data)
+        except Unacceptable as unacceptable:
+            self._exchange.fail(unacceptable.problem)
+            return
+        if body.done:
+            self._client.keep(body.rest)
+        if self._to is None:
+            self._held += framed
+            self.hold()
+            return
+        if framed:
+            self._to.write(framed)
+        self._exchange.sent(body.received)
+
+    def hold(self) -> None:
+        """Read no more of it: there is nobody to take it."""
+        self._client.reading.hold(PROVIDER)
+
+    def connect(self, provider: ProviderConnection, head: bytes) -> bytes:
+        """From now on a provider takes it. Returns the head that it is sent with all that waited."""
+        self._to = provider.transport
+        start, self._held = head + self._held, b""
+        return start

@@ -46,9 +46,10 @@ class Waiting:
             await asyncio.shield(asyncio.ensure_future(plan.verdict.ready))
             planner = self._plane.planner
             plan = planner.plan(self._client.arrival, plan.head_bytes, time.time())
-        if isinstance(plan.verdict, Pending):
-            plan = Plan(plan.head_bytes, plan.head, Unproven(503, "source-unavailable"), 0.0)
-        return planner, plan
+        return planner, self._unanswered() if isinstance(plan.verdict, Pending) else plan
+
+    def _unanswered(self) -> Plan:
+        return Plan(self._plan.head_bytes, self._plan.head, Unproven(503, "source-unavailable"))
 
     def client_half_closed(self) -> bool:
         """The client sends no more; whether its connection stays open until it has its answer."""
@@ -67,8 +68,8 @@ class Waiting:
     def client_left(self) -> None:
         """The client's connection is gone; so is this request."""
         self._task.cancel()
-        plan = Plan(self._plan.head_bytes, self._plan.head, Unproven(503, "source-unavailable"), 0.0)
-        self._plane.go_on(self._client, self._plane.planner, plan, self._wall, self._started).client_left()
+        planner, plan = self._plane.planner, self._unanswered()
+        self._plane.go_on(self._client, planner, plan, self._wall, self._started).client_left()
 
     def overdue(self, now: float, wait: Wait) -> None:
         """Sources keep their own time."""
