@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 PATIENCE = 40.0
 """Seconds that anything may take on a machine that is busy with other tests."""
 
-_LISTENER = re.compile(r"info listener ([a-z0-9-]+): https? on (.*)")
+_LISTENER = re.compile(r"info listener ([a-z0-9-]+): (?:https?|tls|tcp) on (.*)")
 _ADMIN = re.compile(r"info admin: http on (.*)")
 
 
@@ -72,6 +72,10 @@ class Running:
             if not self._heard.wait_for(lambda: found() or not self._listening.is_alive(), PATIENCE) or not found():
                 raise AssertionError(f"it never said {text!r}: {self.said}")
         return found() or ""
+
+    def workers(self) -> list[int]:
+        """The workers' processes, as they were at the start."""
+        return [int(each) for each in self.await_line("info workers: ").rpartition(": ")[2].split(", ")]
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -160,7 +164,8 @@ def start(
 ) -> Iterator[Running]:
     """Run `domicile serve` with a policy, written to policy.yaml in the folder, beside `files` by name.
 
-    A policy that says nothing of `admin` or `log` gets a free admin port on loopback, and access.log in the folder.
+    A policy that says nothing of `admin`, `log` or `workers` gets a free admin port on loopback, access.log in the folder,
+    and one worker.
     environ: added to ours. descriptors: how many the process may have. stdout: where its standard output goes.
     Raises DidNotStart.
     """
@@ -204,6 +209,8 @@ def _completed(policy: str) -> str:
         policy += '\nadmin: {bind: "127.0.0.1:0"}\n'
     if not re.search(r"^log:", policy, re.MULTILINE):
         policy += "\nlog: {path: access.log}\n"
+    if not re.search(r"^workers:", policy, re.MULTILINE):
+        policy += "\nworkers: 1\n"
     return policy
 
 

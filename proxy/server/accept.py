@@ -2,24 +2,24 @@
 
     accept -> cap -> (PROXY header) -> (TLS: ClientHello -> certificate) -> hand over to the data plane
 
-- Readiness callbacks accept; a connection costs a task only for its hand-over.
-- A listener that is full answers 503 (TLS: closes) without reading.
+- Readiness callbacks accept; a connection costs a task only for its hand-over to the HTTP plane. The TCP plane takes
+  the socket itself: of a tls listener with the ClientHello still in it, of a tcp listener unread.
+- A listener that is full answers 503 (tls: an alert; else it closes) without reading.
 - A PROXY header is looked for only where the peer is a trusted proxy. From anybody else the same bytes are what their
   client says, and no request: where a header is required such a peer is closed, elsewhere served as itself.
 - Out of descriptors, or nearly, accepting pauses: the kernel's queue holds who comes, and what is kept free
   serves the admin endpoints, provider connections and reloads.
-- `prepare` opens what a new policy needs and can fail; `commit` puts it in force and cannot. A bind that stays
-  keeps its socket. One that goes is closed when its queue is empty, so nobody who was let in is reset.
+- Sockets are the master's, who lends them; a bind that stays keeps its sockets. One that goes is closed when its queue
+  is empty, so nobody who was let in is reset.
 """
 
 import asyncio
 import logging
 import os
-import resource
 import socket
 import ssl
 from asyncio import AbstractEventLoop, TimerHandle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from ipaddress import IPv6Address, ip_address
 
@@ -27,11 +27,15 @@ from proxy.http1.arrival import Arrival
 from proxy.identity.addresses import unmapped
 from proxy.identity.client_address import is_trusted
 from proxy.policy.facts import Address
-from proxy.policy.settings import Bind, Listener, TcpBind
-from proxy.server.binding import BACKLOG, BindError, Bound, open_bind
-from proxy.server.door import Door, Live, Opening
-from proxy.server.farewell import OVERLOAD, Farewells
+from proxy.policy.settings import Listener
+from proxy.providers.connect import KEEP_ALIVE
+from proxy.providers.descriptors import for_clients
+from proxy.server.binding import BACKLOG
+from proxy.server.door import Caller, Door, Live, Opening
+from proxy.server.farewell import INTERNAL_ERROR, OVERLOAD, Farewells
 from proxy.server.greetings import Greetings
+from proxy.server.listening import Key, keys
+from proxy.tcp.arrival import Arrival as Passing
 from proxy.wire.hello import Hello
 from proxy.wire.proxy_header import Header
 
@@ -50,6 +54,9 @@ TLS_GOODBYE = 5.0
 _SETTLING = 0.02
 """Seconds between looks at whether anybody is still coming in; once in a service's life."""
 
+HELLO = 5.0
+"""Seconds that the ClientHello of a connection may take that is not decrypted here, if `timeouts.head` allows more."""
+
 _SHORTEST_HANDSHAKE = 1.0
 """Seconds left for a handshake whose hello came just before the deadline."""
 
@@ -58,28 +65,10 @@ _PEERS = 4096
 
 _log = logging.getLogger("domicile.accept")
 
-_Key = tuple[str, Bind, int] | Bind
-
-
-def kept_free(limit: int) -> int:
-    """How many descriptors of `limit` clients may not take."""
-    return min(max(16, limit // 16), 256, limit // 2)
-
-
-class Prepared:
-    """Sockets for the listeners of one policy: `commit` it or `abandon` it."""
-
-    def __init__(self, plan: dict[_Key, tuple[str, Bound]], opened: list[Bound]) -> None:
-        self.plan = plan
-        self._opened = opened
-
-    def abandon(self) -> None:
-        for bound in self._opened:
-            bound.close()
-
 
 class AcceptStage:
-    """Accepts for all listeners. `connect(arrival)` is the data plane's: the protocol that serves a connection.
+    """Accepts for all listeners. `connect(arrival)` is the HTTP plane's: the protocol that serves a connection.
+    `take(arrival, sock)` is the TCP plane's: it owns the socket from then on.
 
     pauses: how often accepting paused for want of descriptors.
     """
@@ -89,12 +78,14 @@ class AcceptStage:
         loop: AbstractEventLoop,
         connect: Callable[[Arrival], asyncio.Protocol],
         live: Callable[[str], Live],
+        take: Callable[[Passing, socket.socket], None],
     ) -> None:
         self._loop = loop
         self._connect = connect
+        self._take = take
         self._live = live
         self._doors: dict[str, Door] = {}
-        self._bound: dict[_Key, tuple[Door, Bound]] = {}
+        self._bound: dict[Key, tuple[Door, Sequence[socket.socket]]] = {}
         self._farewells = Farewells(loop)
         self._greetings = Greetings(loop, self._farewells, self._heard, self._told)
         self._handing: set[asyncio.Task[None]] = set()
@@ -102,63 +93,38 @@ class AcceptStage:
         self._paused: TimerHandle | None = None
         self._silent_until = 0.0
         self.pauses = 0
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        # The kernel gives out the lowest free number, so a number this high says that all below are taken.
-        self._highest = limit - kept_free(limit)
+        self._highest = for_clients()
 
     # -- listeners
 
-    def prepare(self, listeners: Iterable[Listener]) -> Prepared:
-        """Open the sockets that these listeners need and that are not open yet. Raises BindError and opens none."""
-        plan: dict[_Key, tuple[str, Bound]] = {}
-        opened: list[Bound] = []
-        try:
-            for listener in listeners:
-                for ordinal, bind in enumerate(listener.binds):
-                    key = _key(listener.name, bind, ordinal)
-                    if key in plan:
-                        raise BindError(f"listener {listener.name}", bind, f"listener {plan[key][0]} has it")
-                    if key in self._bound:
-                        bound = self._bound[key][1]
-                    else:
-                        bound = open_bind(listener.name, bind)
-                        opened.append(bound)
-                    plan[key] = listener.name, bound
-        except BindError:
-            for bound in opened:
-                bound.close()
-            raise
-        return Prepared(plan, opened)
-
-    def commit(self, prepared: Prepared, openings: Iterable[Opening]) -> None:
-        """Serve exactly what was prepared, from now on as `openings` (one for each listener) say."""
+    def commit(self, openings: Sequence[Opening], given: Mapping[Key, Sequence[socket.socket]]) -> None:
+        """Serve exactly these listeners from now on, on the sockets that are there and on those `given`."""
         for opening in openings:
             name = opening.listener.name
             if name in self._doors:
                 self._doors[name].opening = opening
             else:
                 self._doors[name] = Door(opening, self._live(name))
-        for key in self._bound.keys() - prepared.plan.keys():
+        plan = keys(opening.listener for opening in openings)
+        for key in self._bound.keys() - plan.keys():
             self._close_bound(key)
-        for key, (name, bound) in prepared.plan.items():
-            new = key not in self._bound
+        for key, name in plan.items():
             door = self._doors[name]
-            if not new and self._bound[key][0] is not door:
-                self._loop.remove_reader(bound.sock)
-                new = True
-            self._bound[key] = door, bound
-            if new and self._paused is None:
-                self._loop.add_reader(bound.sock, self._accept, door, bound)
-        kept = {name for name, _ in prepared.plan.values()}
-        for name in self._doors.keys() - kept:
+            known = self._bound.get(key)
+            if known is not None and known[0] is door:
+                continue
+            socks = given[key] if known is None else known[1]
+            self._bound[key] = door, socks
+            for sock in socks:
+                _give_options(sock)
+                if self._paused is None:
+                    self._loop.add_reader(sock, self._accept, door, sock)
+        for name in self._doors.keys() - set(plan.values()):
             del self._doors[name]
 
-    def addresses(self) -> dict[str, list[str]]:
-        """Where each listener really listens."""
-        found: dict[str, list[str]] = {name: [] for name in self._doors}
-        for door, bound in self._bound.values():
-            found[door.opening.listener.name].append(bound.text())
-        return found
+    def keys(self) -> Collection[Key]:
+        """The binds that it listens at."""
+        return self._bound.keys()
 
     def doors(self) -> Iterable[Door]:
         return self._doors.values()
@@ -193,22 +159,23 @@ class AcceptStage:
         for task in self._handshakes:
             task.cancel()
 
-    def _close_bound(self, key: _Key) -> None:
-        door, bound = self._bound.pop(key)
-        self._loop.remove_reader(bound.sock)
-        # As many as the queue held, and not for as long as somebody goes on connecting.
-        self._accept_up_to(BACKLOG, door, bound, closing=True)
-        bound.close()
+    def _close_bound(self, key: Key) -> None:
+        door, socks = self._bound.pop(key)
+        for sock in socks:
+            self._loop.remove_reader(sock)
+            # As many as the queue held, and not for as long as somebody goes on connecting.
+            self._accept_up_to(BACKLOG, door, sock, closing=True)
+            sock.close()
 
     # -- connections
 
-    def _accept(self, door: Door, bound: Bound) -> None:
-        self._accept_up_to(ACCEPTS, door, bound)
+    def _accept(self, door: Door, listening: socket.socket) -> None:
+        self._accept_up_to(ACCEPTS, door, listening)
 
-    def _accept_up_to(self, most: int, door: Door, bound: Bound, closing: bool = False) -> None:
+    def _accept_up_to(self, most: int, door: Door, listening: socket.socket, closing: bool = False) -> None:
         for _ in range(most):
             try:
-                sock, address = bound.sock.accept()
+                sock, address = listening.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionError:
@@ -227,59 +194,67 @@ class AcceptStage:
         sock.setblocking(False)
         if door.full():
             door.counts.turned_away += 1
-            if opening.certificates is None:
-                self._farewells.say(sock, OVERLOAD)
-            else:
-                sock.close()
+            self._turn_away(opening, sock)
             return
-        # A Unix peer's is text, mostly empty. TCP_NODELAY is the loop's doing.
-        peer = _peer(address[0]) if isinstance(address, tuple) else None
-        deadline = self._loop.time() + opening.head
+        # A Unix peer's is text, mostly empty.
+        caller = Caller(_peer(address[0]), address[1]) if isinstance(address, tuple) else Caller(None)
+        passing = opening.listener.protocol == "tls"
+        deadline = self._loop.time() + (min(opening.head, HELLO) if passing else opening.head)
         due = opening.listener.proxy_protocol
         if due == "none":
-            self._greet(door, sock, peer, deadline)
-        elif is_trusted(peer, opening.trusted):
-            self._greetings.await_header(door, sock, peer, deadline)
+            self._greet(door, sock, caller, deadline)
+        elif is_trusted(caller.peer, opening.trusted):
+            self._greetings.await_header(door, sock, caller, deadline)
         elif due == "optional":
-            self._greet(door, sock, peer, deadline)
+            self._greet(door, sock, caller, deadline)
         else:
             door.counts.proxy_untrusted += 1
             sock.close()
 
-    def _told(
-        self, door: Door, sock: socket.socket, peer: Address | None, header: Header | None, deadline: float
-    ) -> None:
+    def _turn_away(self, opening: Opening, sock: socket.socket) -> None:
+        if opening.listener.protocol == "tls":
+            self._farewells.say(sock, INTERNAL_ERROR)
+        elif opening.listener.protocol == "http" and opening.certificates is None:
+            self._farewells.say(sock, OVERLOAD)
+        else:
+            sock.close()
+
+    def _told(self, door: Door, sock: socket.socket, caller: Caller, header: Header | None, deadline: float) -> None:
         """A trusted proxy has spoken. What a reload changed meanwhile counts."""
         due = door.opening.listener.proxy_protocol
         if header is None and due != "required":
-            self._greet(door, sock, peer, deadline)
-        elif due == "none" or not is_trusted(peer, door.opening.trusted):
+            self._greet(door, sock, caller, deadline)
+        elif due == "none" or not is_trusted(caller.peer, door.opening.trusted):
             door.counts.proxy_untrusted += 1
             sock.close()
         elif header is None:
             door.counts.proxy_missing += 1
             sock.close()
         else:
-            client = peer if header.source is None else unmapped(header.source[0])
-            self._greet(door, sock, client, deadline)
+            self._greet(door, sock, _told_by(caller, header), deadline)
 
-    def _greet(self, door: Door, sock: socket.socket, peer: Address | None, deadline: float) -> None:
+    def _greet(self, door: Door, sock: socket.socket, caller: Caller, deadline: float) -> None:
         opening = door.opening
-        if opening.certificates is None:
-            arrival = Arrival(opening.listener, peer, tls=False, sni=None, certificate=None, ech=False)
-            self._hand_over(door, sock, arrival, None, 0)
+        if opening.listener.protocol == "tcp":
+            self._take(_passing(opening.listener, caller, None), sock)
+        elif opening.listener.protocol == "tls" or opening.certificates is not None:
+            self._greetings.await_hello(door, sock, caller, deadline)
         else:
-            self._greetings.await_hello(door, sock, peer, deadline)
+            arrival = Arrival(opening.listener, caller.peer, tls=False, sni=None, certificate=None, ech=False)
+            self._hand_over(door, sock, arrival, None, 0)
 
-    def _heard(self, door: Door, sock: socket.socket, peer: Address | None, hello: Hello, deadline: float) -> None:
+    def _heard(self, door: Door, sock: socket.socket, caller: Caller, hello: Hello, deadline: float) -> None:
         opening = door.opening
-        if opening.certificates is None:  # a reload made the listener plain while this client greeted
+        if opening.listener.protocol == "tls":
+            self._take(_passing(opening.listener, caller, hello), sock)
+            return
+        if opening.certificates is None:  # a reload made the listener another while this client greeted
             sock.close()
             return
         index = opening.certificates.choose(hello.server_name)
         arrival = Arrival(
             opening.listener,
-            peer,
+            caller.peer,
             tls=True,
             sni=hello.server_name,
             certificate=index,
@@ -337,8 +312,9 @@ class AcceptStage:
         if self._loop.time() >= self._silent_until:
             self._silent_until = self._loop.time() + QUIET
             _log.warning("accepting pauses: %s", cause)
-        for _, bound in self._bound.values():
-            self._loop.remove_reader(bound.sock)
+        for _, socks in self._bound.values():
+            for sock in socks:
+                self._loop.remove_reader(sock)
         self._paused = self._loop.call_later(PAUSE, self._resume)
 
     def _resume(self) -> None:
@@ -346,7 +322,7 @@ class AcceptStage:
             self._paused = None
             return
         try:
-            probe = os.dup(next(iter(self._bound.values()))[1].sock.fileno())
+            probe = os.dup(next(iter(self._bound.values()))[1][0].fileno())
         except OSError:
             probe = self._highest
         else:
@@ -355,13 +331,34 @@ class AcceptStage:
             self._paused = self._loop.call_later(PAUSE, self._resume)
             return
         self._paused = None
-        for door, bound in self._bound.values():
-            self._loop.add_reader(bound.sock, self._accept, door, bound)
+        for door, socks in self._bound.values():
+            for sock in socks:
+                self._loop.add_reader(sock, self._accept, door, sock)
 
 
-def _key(listener: str, bind: Bind, ordinal: int) -> _Key:
-    # Port 0 is another port for each that asks; every other bind is one socket, whoever's it is.
-    return (listener, bind, ordinal) if isinstance(bind, TcpBind) and bind.port == 0 else bind
+def _give_options(listening: socket.socket) -> None:
+    """What every connection inherits from the socket that it comes to: a call each, once and for all."""
+    if listening.family == socket.AF_UNIX:
+        return
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEP_ALIVE:
+        listening.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _passing(listener: Listener, caller: Caller, hello: Hello | None) -> Passing:
+    peer, port, destination, tlvs = caller
+    if hello is None:
+        return Passing(listener, peer, port, destination=destination, tlvs=tlvs)
+    return Passing(listener, peer, port, hello.server_name, hello.alpn, hello.ech, destination, tlvs)
+
+
+def _told_by(caller: Caller, header: Header) -> Caller:
+    """Who a believed header says that it is; the connection's own peer where it names nobody."""
+    if header.source is None:
+        return Caller(caller.peer, caller.port, None, header.fields)
+    destination = None if header.destination is None else (unmapped(header.destination[0]), header.destination[1])
+    return Caller(unmapped(header.source[0]), header.source[1], destination, header.fields)
 
 
 @lru_cache(_PEERS)

@@ -4,12 +4,22 @@ import importlib.metadata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 
-from proxy.admin import ListenerStatus, ProviderStatus
+from proxy.admin import ListenerStatus, ProviderReport, WorkerReport
 from proxy.http1.line import Line
 from proxy.policy.policy import Policy
 from proxy.policy.settings import Endpoint, Listener
 from proxy.server.door import Door
+from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
+
+
+def worker_report(policy: Policy, line: Line, metrics: Metrics, log: AccessLog, now: float) -> WorkerReport:
+    """How things stand in this process. now: the loop's time."""
+    return WorkerReport(
+        providers={name: ProviderReport(state.healthy(now), state.open) for name, state in line.fleet.states.items()},
+        connections={each.name: metrics.connections(each.name).count for each in policy.listeners},
+        log_problem=log.problem,
+    )
 
 
 def health(line: Line, now: float) -> list[tuple[str, str, bool]]:
@@ -18,28 +28,15 @@ def health(line: Line, now: float) -> list[tuple[str, str, bool]]:
     return [(name, state.definition.zone, state.healthy(now)) for name, state in states.items()]
 
 
-def provider_words(line: Line, now: float) -> dict[str, str]:
-    """Each provider's state in a word."""
-    return {name: _word(well) for name, _, well in health(line, now)}
-
-
-def provider_statuses(line: Line, now: float) -> tuple[ProviderStatus, ...]:
-    return tuple(
-        ProviderStatus(
-            name, state.definition.operator, state.definition.zone, _word(state.healthy(now)), connections=state.open
-        )
-        for name, state in line.fleet.states.items()
-    )
-
-
 def listener_statuses(
-    policy: Policy, addresses: Mapping[str, Sequence[str]], metrics: Metrics
+    listeners: Iterable[Listener], addresses: Mapping[str, Sequence[str]], total: WorkerReport
 ) -> tuple[ListenerStatus, ...]:
+    """What /status shows of the listeners of a policy."""
     return tuple(
         ListenerStatus(
-            each.name, _protocol(each), tuple(addresses.get(each.name, ())), metrics.connections(each.name).count
+            each.name, _protocol(each), tuple(addresses.get(each.name, ())), total.connections.get(each.name, 0)
         )
-        for each in policy.listeners
+        for each in listeners
     )
 
 
@@ -66,12 +63,8 @@ def version() -> str:
         return "unknown"
 
 
-def _word(well: bool) -> str:
-    return "healthy" if well else "down"
-
-
 def _protocol(listener: Listener) -> str:
-    return "https" if listener.certificates else "http"
+    return "https" if listener.certificates else listener.protocol
 
 
 def _endpoint_text(endpoint: Endpoint) -> str:

@@ -1,4 +1,4 @@
-"""Listening sockets: one for each bind of a listener, TCP over IPv4 or IPv6, or Unix."""
+"""Listening sockets: TCP over IPv4 or IPv6, or Unix."""
 
 import contextlib
 import errno
@@ -53,6 +53,10 @@ class Bound:
             return bind_text(self.bind)
         return bind_text(TcpBind(self.bind.host, self.sock.getsockname()[1]))
 
+    def release(self) -> None:
+        """Close, and leave a Unix socket's file to the program that listens there now."""
+        self.sock.close()
+
     def close(self) -> None:
         """Close, and take away a Unix socket's file unless another program has replaced it."""
         if isinstance(self.bind, UnixBind):
@@ -67,26 +71,61 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def open_bind(listener: str, bind: Bind) -> Bound:
+def open_bind(listener: str, bind: Bind, many: int = 1) -> tuple[Bound, ...]:
     """Listen at the bind. Raises BindError.
 
+    many: over TCP, so many sockets that share the port (SO_REUSEPORT); a Unix bind is one socket always.
     A Unix socket whose program is gone is replaced; one that still answers, or another kind of file, is not.
     """
     try:
-        return Bound(bind, _open_unix(bind.path) if isinstance(bind, UnixBind) else _open_tcp(bind))
+        if isinstance(bind, UnixBind):
+            return (Bound(bind, _open_unix(bind.path)),)
+        _demand_free(bind)
+        return _open_tcp(bind, many)
     except OSError as error:
         raise BindError(f"listener {listener}", bind, error) from error
 
 
-def _open_tcp(bind: TcpBind) -> socket.socket:
-    six = ":" in bind.host
+def open_more(listener: str, bound: Bound, many: int) -> tuple[Bound, ...]:
+    """So many further sockets beside one that is open, and that allows it. Raises BindError."""
+    assert isinstance(bound.bind, TcpBind)
+    try:
+        found = _open_tcp(TcpBind(bound.bind.host, bound.sock.getsockname()[1]), many)
+    except OSError as error:
+        raise BindError(f"listener {listener}", bound.bind, error) from error
+    return tuple(Bound(bound.bind, each.sock) for each in found)
+
+
+def _demand_free(bind: TcpBind) -> None:
+    # Sockets that share a port let any program of our user join. Whoever is there already would go unnoticed, and
+    # take half of the connections: a socket that does not share is refused then.
+    if bind.port:
+        with _tcp_socket(bind) as probe:
+            probe.bind((bind.host, bind.port))
+
+
+def _open_tcp(bind: TcpBind, many: int) -> tuple[Bound, ...]:
+    found: list[Bound] = []
+    port = bind.port
     with contextlib.ExitStack() as undo:
-        sock = undo.enter_context(socket.socket(socket.AF_INET6 if six else socket.AF_INET))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if six:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((bind.host, bind.port))
-        return _listening(sock, undo)
+        for _ in range(many):
+            sock = undo.enter_context(_tcp_socket(bind))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind((bind.host, port))
+            port = sock.getsockname()[1]
+            _listen(sock)
+            found.append(Bound(bind, sock))
+        undo.pop_all()
+    return tuple(found)
+
+
+def _tcp_socket(bind: TcpBind) -> socket.socket:
+    six = ":" in bind.host
+    sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if six:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return sock
 
 
 def _open_unix(path: Path) -> socket.socket:
@@ -102,14 +141,14 @@ def _open_unix(path: Path) -> socket.socket:
             path.unlink()
             sock.bind(str(path))
         path.chmod(UNIX_MODE)
-        return _listening(sock, undo)
+        _listen(sock)
+        undo.pop_all()
+        return sock
 
 
-def _listening(sock: socket.socket, undo: contextlib.ExitStack) -> socket.socket:
+def _listen(sock: socket.socket) -> None:
     sock.listen(BACKLOG)
     sock.setblocking(False)
-    undo.pop_all()
-    return sock
 
 
 def _stale(path: Path) -> bool:

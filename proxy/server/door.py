@@ -1,11 +1,13 @@
 """A door: one listener at run time, and what became of those who came to it."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from proxy.identity.networks import Networks
+from proxy.policy.facts import Address
 from proxy.policy.settings import Listener
 from proxy.server.certificates import Certificates
+from proxy.wire.proxy_header import Fields
 
 _NOBODY = Networks(())
 
@@ -14,6 +16,21 @@ class Live(Protocol):
     """The gauge that the data plane keeps: how many connections of a listener it has."""
 
     count: int
+
+
+class Caller(NamedTuple):
+    """Who is at the other end: by its socket, or by a believed PROXY header. Not to be printed.
+
+    peer: None on a Unix socket. destination, tlvs: what only such a header says, where it connected to and more.
+    """
+
+    peer: Address | None
+    port: int = 0
+    destination: tuple[Address, int] | None = None
+    tlvs: Fields = ()
+
+    def __repr__(self) -> str:
+        return "Caller(...)"
 
 
 @dataclass(slots=True)
@@ -40,8 +57,8 @@ class Counts:
 class Opening:
     """What one load of the policy gives a door.
 
-    certificates: None for plaintext. head: seconds for a PROXY header, for hello and handshake. most: how many
-    connections at once. trusted: whose PROXY headers are believed.
+    certificates: None for plaintext, and for what is passed on. head: seconds for a PROXY header, for hello and
+    handshake. most: how many connections at once. trusted: whose PROXY headers are believed.
     """
 
     listener: Listener

@@ -26,6 +26,9 @@ OVERLOAD = (
 DECODE_ERROR = b"\x15\x03\x01\x00\x02\x02\x32"
 """A fatal TLS alert, for what begins as TLS and is no ClientHello."""
 
+INTERNAL_ERROR = b"\x15\x03\x03\x00\x02\x02\x50"
+"""A fatal TLS alert, for whom there is no room."""
+
 
 class Farewells:
     """Sockets that were told why, and are closed a moment later."""

@@ -15,8 +15,7 @@ import socket
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 
-from proxy.policy.facts import Address
-from proxy.server.door import Door
+from proxy.server.door import Caller, Door
 from proxy.server.farewell import DECODE_ERROR, Farewells
 from proxy.wire import hello as hellos
 from proxy.wire import proxy_header as headers
@@ -37,13 +36,13 @@ _TLS_HANDSHAKE = 22
 
 
 class _Greeting:
-    __slots__ = ("deadline", "door", "header", "needed", "peer", "rest", "resting", "sock", "watched")
+    __slots__ = ("caller", "deadline", "door", "header", "needed", "rest", "resting", "sock", "watched")
 
-    def __init__(self, door: Door, sock: socket.socket, peer: Address | None, deadline: float, header: bool) -> None:
+    def __init__(self, door: Door, sock: socket.socket, caller: Caller, deadline: float, header: bool) -> None:
         self.header = header
         self.door = door
         self.sock = sock
-        self.peer = peer
+        self.caller = caller
         self.deadline = deadline
         self.needed = 1
         self.watched = False
@@ -54,16 +53,17 @@ class _Greeting:
 class Greetings:
     """Waits for what comes first on a connection, and calls with it.
 
-    `heard(door, sock, peer, hello, deadline)`: the socket as it was given. `told(door, sock, peer, header, deadline)`:
-    the socket without the header's bytes; header None where none came, but something else.
+    `heard(door, sock, caller, hello, deadline)`: the socket as it was given.
+    `told(door, sock, caller, header, deadline)`: the socket without the header's bytes; header None where none came,
+    but something else.
     """
 
     def __init__(
         self,
         loop: AbstractEventLoop,
         farewells: Farewells,
-        heard: Callable[[Door, socket.socket, Address | None, Hello, float], None],
-        told: Callable[[Door, socket.socket, Address | None, Header | None, float], None],
+        heard: Callable[[Door, socket.socket, Caller, Hello, float], None],
+        told: Callable[[Door, socket.socket, Caller, Header | None, float], None],
     ) -> None:
         self._loop = loop
         self._farewells = farewells
@@ -75,13 +75,13 @@ class Greetings:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def await_hello(self, door: Door, sock: socket.socket, peer: Address | None, deadline: float) -> None:
+    def await_hello(self, door: Door, sock: socket.socket, caller: Caller, deadline: float) -> None:
         """Take over a non-blocking socket until its hello is there, or the loop's clock passes `deadline`."""
-        self._await(_Greeting(door, sock, peer, deadline, header=False))
+        self._await(_Greeting(door, sock, caller, deadline, header=False))
 
-    def await_header(self, door: Door, sock: socket.socket, peer: Address | None, deadline: float) -> None:
+    def await_header(self, door: Door, sock: socket.socket, caller: Caller, deadline: float) -> None:
         """As `await_hello`, until a PROXY header is there, or whatever cannot become one."""
-        self._await(_Greeting(door, sock, peer, deadline, header=True))
+        self._await(_Greeting(door, sock, caller, deadline, header=True))
 
     def _await(self, greeting: _Greeting) -> None:
         if len(self._waiting) >= MOST:
@@ -128,7 +128,7 @@ class Greetings:
             self._refuse(greeting, data)
         else:
             self._pass_on(greeting)
-            self._heard(greeting.door, greeting.sock, greeting.peer, found, greeting.deadline)
+            self._heard(greeting.door, greeting.sock, greeting.caller, found, greeting.deadline)
 
     def _look_for_header(self, greeting: _Greeting, data: bytes) -> None:
         found = read_proxy_header(data)
@@ -140,7 +140,7 @@ class Greetings:
         else:
             self._pass_on(greeting)
             header = found if isinstance(found, Header) else None
-            self._told(greeting.door, greeting.sock, greeting.peer, header, greeting.deadline)
+            self._told(greeting.door, greeting.sock, greeting.caller, header, greeting.deadline)
 
     def _pass_on(self, greeting: _Greeting) -> None:
         if greeting.needed > 1:

@@ -18,6 +18,7 @@ from proxy.providers.contexts import UnusableFiles
 from proxy.providers.fleet import Fleet
 from proxy.providers.resolve import Resolver
 from proxy.server.certificates import CertificateError, Certificates, open_certificates
+from proxy.tcp.line import Line as PassingLine
 
 
 class LoadRefused(Exception):
@@ -30,12 +31,13 @@ class LoadRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A line, and what its listeners show. certificates: by name of listener, TLS ones only.
+    """A line for each plane, and what listeners show. certificates: by name of listener, TLS ones only.
 
     expiries: when certificates end, ours to clients and to providers, by name (seconds since the epoch).
     """
 
     line: Line
+    passing: PassingLine
     certificates: Mapping[str, Certificates]
     expiries: Mapping[str, float]
 
@@ -79,5 +81,7 @@ def open_line(policy: Policy, resolver: Resolver, old: Line | None = None) -> Op
     demands = {name: opened.demands_by_name for name, opened in certificates.items()}
     stated = policy.subject.client_header
     cdn = None if stated is None else CdnHeader(stated)
-    line = Line(policy, sources, countries, Networks(policy.subject.trusted_proxies), fleet, demands, cdn)
-    return Opened(line, certificates, expiries)
+    trusted = Networks(policy.subject.trusted_proxies)
+    line = Line(policy, sources, countries, trusted, fleet, demands, cdn)
+    passing = PassingLine(policy, sources, countries, trusted, fleet, cdn)
+    return Opened(line, passing, certificates, expiries)

@@ -21,12 +21,15 @@ from proxy.http1.plane import HttpPlane
 from proxy.providers.resolve import Resolver
 from proxy.server.accept import AcceptStage
 from proxy.server.door import Opening
+from proxy.server.listening import Sockets
 from proxy.server.load import Opened, open_line
 from proxy.server.sources import source_report
+from proxy.tcp import TcpPlane
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
 from tests.authority import make_authority
-from tests.http1.staging import PATIENCE, Client, Response, ScriptedProvider, answering
+from tests.http1.staging import PATIENCE, Client, Response, ScriptedProvider, answering, opened_log
+from tests.server.staged import lent
 
 PROXY = "127.0.0.2"
 """The trusted proxy's address."""
@@ -73,7 +76,9 @@ class House:
         self.resolver = Resolver()
         self.clients: list[Client] = []
         self.plane: HttpPlane
+        self.passing: TcpPlane
         self.stage: AcceptStage
+        self.sockets: Sockets
         self.trust: ssl.SSLContext
 
     def write(self, sources: str, rules: str = "", more: str = "") -> Path:
@@ -95,27 +100,30 @@ class House:
     def put_in_force(self, opened: Opened) -> None:
         """Serve it from now on."""
         policy = opened.line.policy
-        prepared = self.stage.prepare(policy.listeners)
+        prepared = self.sockets.prepare(policy.listeners)
         limits, timeouts = policy.limits, policy.timeouts
+        given = lent(prepared, self.stage.keys())
+        self.sockets.commit(prepared)
         self.stage.commit(
-            prepared,
             [
                 Opening(
                     each, opened.certificates.get(each.name), timeouts.head, limits.connections, opened.line.trusted
                 )
                 for each in policy.listeners
             ],
+            given,
         )
 
     def reload(self, sources: str, rules: str = "", more: str = "") -> None:
         """Take another policy."""
         opened = self.open(sources, rules, more)
+        self.passing.swap(opened.passing)
         self.plane.swap(opened.line)
         self.put_in_force(opened)
 
     def port(self, listener: str) -> int:
         """Where a listener listens."""
-        return int(self.stage.addresses()[listener][0].rpartition(":")[2])
+        return int(self.sockets.addresses()[listener][0].rpartition(":")[2])
 
     async def client(self, listener: str = "edge", source: str = STRANGER, name: str = "storage.example") -> Client:
         """A connection to a listener, over TLS for this name if it speaks that."""
@@ -184,10 +192,14 @@ async def house(folder: Path, sources: str, rules: str = "", more: str = "") -> 
         made = House(folder, providers)
         made.trust = ssl.create_default_context(cafile=str(authority.certificate))
         opened = made.open(sources, rules, more)
-        log = AccessLog(opened.line.policy.log.path)
+        log = AccessLog(opened_log(opened.line))
         made.plane = HttpPlane(opened.line, made.metrics, log)
         made.metrics.sources(lambda: source_report(made.plane.line))
-        made.stage = AcceptStage(asyncio.get_running_loop(), made.plane.connection, made.metrics.connections)
+        made.sockets = Sockets(1)
+        made.passing = TcpPlane(opened.passing, made.metrics, log)
+        made.stage = AcceptStage(
+            asyncio.get_running_loop(), made.plane.connection, made.metrics.connections, made.passing.take
+        )
         made.put_in_force(opened)
         try:
             yield made
@@ -195,6 +207,8 @@ async def house(folder: Path, sources: str, rules: str = "", more: str = "") -> 
             for client in made.clients:
                 client.abort()
             made.stage.close()
+            made.sockets.close()
+            await made.passing.drain(0.0)
             await made.plane.drain(0.0)
             await made.resolver.close()
             await asyncio.sleep(0)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, cast
@@ -15,6 +15,8 @@ from proxy.policy.settings import Bind, Certificate, Listener, TcpBind
 from proxy.server.accept import AcceptStage
 from proxy.server.certificates import open_certificates
 from proxy.server.door import Door, Opening
+from proxy.server.listening import Key, Prepared, Sockets, share
+from proxy.tcp.arrival import Arrival as Passing
 from proxy.telemetry.cells import Cell
 
 LOCAL = TcpBind("127.0.0.1", 0)
@@ -61,22 +63,29 @@ class Staged:
         self.met: list[Echo] = []
         self.writers: list[asyncio.StreamWriter] = []
         loop = asyncio.get_running_loop()
-        self.stage = AcceptStage(loop, lambda arrival: Echo(self, arrival), self.live.__getitem__)
+        self.taken: list[tuple[Passing, socket.socket]] = []
+        self.stage = AcceptStage(loop, lambda arrival: Echo(self, arrival), self.live.__getitem__, self.take)
+        self.sockets = Sockets(1)
+
+    def take(self, arrival: Passing, sock: socket.socket) -> None:
+        """What the TCP plane would be given."""
+        self.taken.append((arrival, sock))
 
     def load(self, *listeners: Listener, head: float = PATIENCE, most: int = 1000, trusted: str = "") -> None:
         """Put these listeners in force, as a reload does. trusted: the network whose PROXY headers are believed."""
         networks = Networks([ip_network(trusted)] if trusted else [])
-        prepared = self.stage.prepare(listeners)
+        prepared = self.sockets.prepare(listeners)
         certificates, _ = open_certificates(listeners)
-        self.stage.commit(
-            prepared, [Opening(each, certificates.get(each.name), head, most, networks) for each in listeners]
-        )
+        openings = [Opening(each, certificates.get(each.name), head, most, networks) for each in listeners]
+        given = lent(prepared, self.stage.keys())
+        self.sockets.commit(prepared)
+        self.stage.commit(openings, given)
 
     def door(self, name: str = "edge") -> Door:
         return next(door for door in self.stage.doors() if door.opening.listener.name == name)
 
     def address(self, name: str = "edge", ordinal: int = 0) -> tuple[str, int]:
-        host, _, port = self.stage.addresses()[name][ordinal].rpartition(":")
+        host, _, port = self.sockets.addresses()[name][ordinal].rpartition(":")
         return host.strip("[]"), int(port)
 
     async def connect(self, name: str = "edge", ordinal: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -93,14 +102,28 @@ async def staged() -> AsyncIterator[Staged]:
         yield stage
     finally:
         stage.stage.close()
+        stage.sockets.close()
         for echo in stage.met:
             echo.transport.abort()
+        for _, sock in stage.taken:
+            sock.close()
         for writer in stage.writers:
             writer.transport.abort()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
         await until(lambda: stage.stage.pending() == 0 and not any(cell.count for cell in stage.live.values()))
         await asyncio.sleep(0)  # closing a transport takes a turn of its own
+
+
+def lent(prepared: Prepared, known: Collection[Key]) -> dict[Key, list[socket.socket]]:
+    """The sockets that a single worker is lent, but for those it has: descriptors of its own."""
+    found: dict[Key, list[socket.socket]] = {}
+    for key, bounds in share(prepared.plan, 0, 1).items():
+        if key not in known:
+            found[key] = [bound.sock.dup() for bound in bounds]
+            for sock in found[key]:
+                sock.setblocking(False)
+    return found
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.policy.settings import TcpBind, UnixBind
+from proxy.providers import descriptors
 from proxy.server import accept
 from proxy.server.binding import BindError
 from proxy.server.farewell import OVERLOAD
@@ -28,7 +29,7 @@ async def greeted(stage: Staged, name: str = "edge", ordinal: int = 0) -> str:
 async def test_ipv4_and_ipv6_and_several_binds() -> None:
     async with staged() as stage:
         stage.load(listener(binds=(LOCAL, TcpBind("::1", 0), TcpBind("127.0.0.2", 0))))
-        assert len(stage.stage.addresses()["edge"]) == 3
+        assert len(stage.sockets.addresses()["edge"]) == 3
         assert await greeted(stage) == "edge 127.0.0.1 False None None False"
         assert await greeted(stage, ordinal=1) == "edge ::1 False None None False"
         assert await greeted(stage, ordinal=2) == "edge 127.0.0.1 False None None False"
@@ -38,7 +39,7 @@ async def test_a_unix_socket_has_no_peer(tmp_path: Path) -> None:
     path = tmp_path / "edge.sock"
     async with staged() as stage:
         stage.load(listener(binds=(UnixBind(path),)))
-        assert stage.stage.addresses() == {"edge": [f"unix:{path}"]}
+        assert stage.sockets.addresses() == {"edge": [f"unix:{path}"]}
         reader, writer = await asyncio.open_unix_connection(sock=socket_path(path))
         assert await reader.readline() == b"edge None False None None False\n"
         writer.close()
@@ -115,7 +116,7 @@ async def test_a_reload_keeps_sockets_that_stay_and_connections_of_those_that_go
         await reader.readline()
         stage.load(listener("stays"), listener("comes"))
         assert stage.address("stays") == stays
-        assert set(stage.stage.addresses()) == {"stays", "comes"}
+        assert set(stage.sockets.addresses()) == {"stays", "comes"}
         assert (await greeted(stage, "comes")).startswith("comes")
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(*goes)
@@ -129,13 +130,14 @@ async def test_a_bind_may_move_to_another_listener() -> None:
         stage.load(listener("old"))
         port = stage.address("old")[1]
         stage.stage.close()
+        stage.sockets.close()
     fixed = (TcpBind("127.0.0.1", port),)
     async with staged() as stage:
         stage.load(listener("old", binds=fixed))
         assert (await greeted(stage, "old")).startswith("old")
         stage.load(listener("new", binds=fixed))
         assert (await greeted(stage, "new")).startswith("new")
-        assert set(stage.stage.addresses()) == {"new"}
+        assert set(stage.sockets.addresses()) == {"new"}
 
 
 async def test_who_is_queued_when_a_bind_goes_is_served() -> None:
@@ -156,8 +158,8 @@ async def test_who_is_queued_at_the_end_is_served() -> None:
         stage.load(listener())
         address = stage.address()
         clients = [socket.create_connection(address) for _ in range(100)]
+        stage.sockets.close()
         stage.stage.stop()
-        assert stage.stage.addresses() == {"edge": []}
         for client in clients:
             client.setblocking(False)
             reader, writer = await asyncio.open_connection(sock=client)
@@ -209,7 +211,7 @@ async def test_with_few_descriptors_left_accepting_pauses_and_nobody_is_turned_a
             while not stage.stage.pauses:
                 clients.append(await stage.connect())
                 await asyncio.sleep(0)
-            kept = accept.kept_free(used + 120)
+            kept = descriptors.kept_free(used + 120)
             assert max(map(int, os.listdir("/proc/self/fd"))) < used + 120 - kept + 3
             waiting, writer = await stage.connect()
             for _ in range(5):
@@ -228,7 +230,7 @@ async def test_with_few_descriptors_left_accepting_pauses_and_nobody_is_turned_a
 async def test_out_of_descriptors_accepting_neither_spins_nor_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(accept, "PAUSE", 0.05)
-    monkeypatch.setattr(accept, "kept_free", lambda limit: 0)
+    monkeypatch.setattr(descriptors, "kept_free", lambda limit: 0)
     async with staged() as stage:
         stage.load(listener())
         client = socket.create_connection(stage.address())

@@ -1,0 +1,439 @@
+"""The master: one policy file, served by workers until a signal ends it or another program takes over.
+
+    start -> serve -> reload* -> drain -> exit
+
+- No client's byte passes through here. The master opens the listening sockets, keeps the workers, serves the admin
+  endpoints and writes the access log.
+- A reload replaces everything that the policy decides, in all workers, or nothing: whatever can fail is done first,
+  beside what serves. One at a time; signals that come meanwhile become one more.
+- The number of workers is a program's for its life; an upgrade brings another.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Coroutine, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from proxy.admin import (
+    AdminServer,
+    Readiness,
+    Status,
+    WorkerReport,
+    provider_statuses,
+    provider_words,
+    summed,
+)
+from proxy.admin import Crew as CrewSize
+from proxy.config import Loaded
+from proxy.policy.policy import Policy
+from proxy.policy.settings import Bind
+from proxy.server.account import introduction, listener_statuses, version
+from proxy.server.binding import BindError, bind_text
+from proxy.server.crew import Crew
+from proxy.server.journal import JOURNAL, unforeseen
+from proxy.server.listening import Key, Sockets, by_address
+from proxy.server.load import LoadRefused
+from proxy.server.notify import Notifier, activated
+from proxy.server.orders import Reported
+from proxy.server.processors import processors, usable
+from proxy.server.reread import reread
+from proxy.server.succession import ADMIN, ENVIRONMENT, Control, Inheritance, Succession, flattened, occupied, take_over
+from proxy.telemetry.log_collector import LogCollector
+from proxy.telemetry.log_target import Target
+from proxy.telemetry.merged import Merged
+from proxy.telemetry.metrics import Metrics
+
+FRESH = 0.1
+"""Seconds that a scrape waits for the workers' counts."""
+
+LOOK = 1.0
+"""Seconds between looks at the workers."""
+
+
+class Master:
+    """One program's master process. `serve` is its life."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._began = time.monotonic()
+        self._metrics = Metrics()
+        self._merged = Merged()
+        self._reports: dict[int, WorkerReport] = {}
+        self._notifier = Notifier()
+        self._policy: Policy
+        self._sockets: Sockets
+        self._crew: Crew
+        self._log: LogCollector
+        self._admin: AdminServer
+        self._control: Control | None = None
+        self._succession: Succession
+        self._started = False
+        self._draining = False
+        self._succeeded = False
+        self._yielding = False
+        self._terminated = asyncio.Event()
+        self._hasty = asyncio.Event()
+        self._reload_wanted = False
+        self._reloading: asyncio.Task[None] | None = None
+        self._aside: set[asyncio.Task[None]] = set()
+
+    async def serve(self, loaded: Loaded, upgrade: bool) -> None:
+        """From start to end. Raises LoadRefused, BindError and NoPredecessor if it cannot start."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(unforeseen)
+        self._listen_to_signals(loop)
+        inheritance = await take_over(loaded.policy.control) if upgrade else None
+        await self._start(loaded, inheritance)
+        self._do_aside(self._look_on())
+        await self._terminated.wait()
+        await self._end()
+
+    def _listen_to_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        def terminate() -> None:
+            if self._terminated.is_set():
+                self._hasty.set()
+            self._terminated.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, terminate)
+        loop.add_signal_handler(signal.SIGHUP, self._want_reload)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_log)
+        loop.add_signal_handler(signal.SIGUSR2, self._want_upgrade)
+
+    # -- start
+
+    async def _start(self, loaded: Loaded, inheritance: Inheritance | None) -> None:
+        policy = loaded.policy
+        if policy.control is not None and inheritance is None and occupied(policy.control):
+            raise LoadRefused((f"control: a program answers at {policy.control}; `serve --upgrade` takes its place",))
+        size = policy.workers.count or usable()
+        self._policy = policy
+        self._sockets = Sockets(size, _inherited(inheritance))
+        self._succession = Succession(
+            self._handed, self._may_leave, self._begin_yielding, self._end_yielding, self._leave
+        )
+        prepared = self._sockets.prepare(policy.listeners)
+        try:
+            self._log = LogCollector(_target(policy.log.path))
+            self._admin = await self._open_admin(policy.admin.bind, None if inheritance is None else inheritance.admin)
+        except (LoadRefused, BindError):
+            prepared.abandon()
+            raise
+        self._metrics.log_dropped(lambda: self._log.dropped)
+        self._crew = Crew(
+            size, processors() if policy.workers.affinity else [], self._log.attach, self._heard, self._gone
+        )
+        self._metrics.workers(lambda: self._crew.living, lambda: self._crew.restarted)
+        try:
+            await self._crew.begin(policy, prepared.plan)
+            self._sockets.commit(prepared)
+            self._open_control(policy.control)
+        except BaseException:
+            self._crew.kill()
+            prepared.abandon()
+            await self._admin.close()
+            raise
+        self._told_policy(policy)
+        _tell(loaded.findings)
+        self._introduce()
+        self._started = True
+        if inheritance is not None:
+            await inheritance.serving()
+        self._notifier.ready(f"policy {policy.digest}")
+        if self._reload_wanted:
+            self._want_reload()
+
+    async def _open_admin(self, bind: Bind, inherited: socket.socket | None = None) -> AdminServer:
+        if inherited is not None and by_address(inherited) != bind:
+            inherited.close()
+            inherited = None
+        admin = AdminServer(inherited or bind, self._exposition, self._readiness, self._status)
+        try:
+            await admin.start()
+        except OSError as error:
+            raise BindError("admin", bind, error) from error
+        return admin
+
+    def _open_control(self, path: Path | None) -> None:
+        if path is None:
+            return
+        try:
+            self._control = Control(path, self._succession.serve)
+        except OSError as error:
+            raise LoadRefused((f"control: {path}: {(error.strerror or 'cannot be opened').lower()}",)) from error
+
+    def _told_policy(self, policy: Policy) -> None:
+        self._policy = policy
+        self._metrics.policy(policy.digest, [rule.name for rule in policy.rules])
+
+    def _introduce(self) -> None:
+        for line in introduction(self._policy, self._sockets.addresses()):
+            JOURNAL.info("%s", line)
+        if self._admin.bound is not None:
+            JOURNAL.info("admin: http on %s", bind_text(self._admin.bound))
+        JOURNAL.info("workers: %s", ", ".join(map(str, self._crew.pids())))
+        JOURNAL.info("serving %s, policy %s", self._path, self._policy.digest)
+
+    # -- reload
+
+    def _want_reload(self) -> None:
+        self._reload_wanted = True
+        if self._started and self._reloading is None and not self._draining and not self._yielding:
+            self._reloading = asyncio.get_running_loop().create_task(self._reload_while_wanted())
+
+    async def _reload_while_wanted(self) -> None:
+        try:
+            while self._reload_wanted and not self._draining:
+                self._reload_wanted = False
+                self._notifier.reloading()
+                await self._reload()
+                self._notifier.ready(f"policy {self._policy.digest}")
+        finally:
+            self._reloading = None
+
+    async def _reload(self) -> None:
+        try:
+            loaded = await reread(self._path)
+            async with self._crew.quiet():
+                await self._swap(loaded.policy)
+        except (LoadRefused, BindError) as error:
+            self._metrics.reloaded("refused")
+            mistakes = error.mistakes if isinstance(error, LoadRefused) else (str(error),)
+            for mistake in mistakes:
+                JOURNAL.error("%s", mistake)
+            JOURNAL.error("the new policy is refused; policy %s stays in force", self._policy.digest)
+            return
+        except Exception:
+            # A mistake of this program: counted, and told by the loop's handler.
+            self._metrics.reloaded("refused")
+            raise
+        self._metrics.reloaded("loaded")
+        _tell(loaded.findings)
+        if (loaded.policy.workers.count or usable()) != self._crew.size:
+            JOURNAL.warning("workers: there are %d until this program ends or is upgraded", self._crew.size)
+        JOURNAL.info("policy %s is in force", self._policy.digest)
+
+    async def _swap(self, policy: Policy) -> None:
+        """Raises LoadRefused and BindError, and has then changed nothing. Within the crew's `quiet`."""
+        old = self._policy
+        prepared = self._sockets.prepare(policy.listeners)
+        target: Target | None = None
+        admin = self._admin
+        try:
+            await self._crew.prepare(policy, prepared.plan)
+            try:
+                if policy.log.path != old.log.path:
+                    target = _target(policy.log.path)
+                if policy.admin.bind != old.admin.bind:
+                    admin = await self._open_admin(policy.admin.bind)
+                if policy.control != old.control:
+                    self._move_control(policy.control)
+            except (LoadRefused, BindError):
+                self._crew.abandon()
+                if target is not None:
+                    target.close()
+                if admin is not self._admin:
+                    await admin.close()
+                raise
+        except (LoadRefused, BindError):
+            prepared.abandon()
+            raise
+        # From here on nothing can fail. Ours are closed first, so that workers close what goes with its queue empty.
+        self._sockets.commit(prepared)
+        if target is not None:
+            self._log.replace(target)
+        if admin is not self._admin:
+            leaving, self._admin = self._admin, admin
+            self._do_aside(leaving.close())
+        await self._crew.commit(prepared.plan)
+        self._told_policy(policy)
+
+    def _move_control(self, path: Path | None) -> None:
+        left = self._control
+        self._control = None
+        try:
+            self._open_control(path)
+        except LoadRefused:
+            self._control = left
+            raise
+        if left is not None:
+            left.close()
+
+    def _do_aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+    def _reopen_log(self) -> None:
+        if self._started:
+            self._log.reopen()
+            JOURNAL.info("the access log is reopened")
+
+    # -- workers
+
+    def _heard(self, serial: int, said: Reported) -> None:
+        self._reports[serial] = said.report
+        self._merged.take(serial, said.snapshot)
+
+    def _gone(self, serial: int) -> None:
+        self._reports.pop(serial, None)
+        self._merged.gone(serial)
+
+    async def _look_on(self) -> None:
+        while not self._draining:
+            await asyncio.sleep(min(LOOK, self._notifier.watchdog or LOOK))
+            if self._crew.look():
+                self._notifier.alive()
+
+    # -- what the admin endpoints are told
+
+    async def _exposition(self, accept: str) -> tuple[str, Iterator[bytes]]:
+        await self._crew.report(FRESH)
+        process = await asyncio.to_thread(self._metrics.process)
+        return self._merged.pieces(self._metrics.snapshot(), accept, process)
+
+    def _size(self) -> CrewSize:
+        return CrewSize(self._crew.living, self._crew.size)
+
+    def _readiness(self) -> Readiness:
+        return Readiness(
+            policy_loaded=self._started,
+            listeners_bound=bool(self._sockets.addresses()),
+            draining=self._draining,
+            providers=provider_words(self._policy.providers, summed(self._reports.values())),
+            workers=self._size(),
+        )
+
+    async def _status(self) -> Status:
+        await self._crew.report(FRESH)
+        total = summed(self._reports.values())
+        return Status(
+            version=version(),
+            digest=self._policy.digest,
+            uptime=time.monotonic() - self._began,
+            draining=self._draining,
+            connections=total.open_connections,
+            listeners=listener_statuses(self._policy.listeners, self._sockets.addresses(), total),
+            providers=provider_statuses(self._policy.providers, total),
+            log_dropped=self._merged.log_dropped(self._metrics.snapshot()),
+            log_problem=self._log.problem or total.log_problem,
+            workers=self._size(),
+        )
+
+    # -- another program takes over
+
+    def _want_upgrade(self) -> None:
+        if not self._started or self._draining:
+            return
+        why = self._may_leave()
+        if why is not None or self._yielding:
+            JOURNAL.warning("no upgrade: %s", why or "another program is taking over already")
+            return
+        self._do_aside(self._start_successor())
+
+    async def _start_successor(self) -> None:
+        ours, theirs = socket.socketpair()
+        command = (sys.executable, "-P", "-m", "proxy.cli", "serve", "--upgrade", str(self._path))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), ENVIRONMENT: str(theirs.fileno())}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, env=environment, pass_fds=(theirs.fileno(),)
+            )
+        except OSError as error:
+            ours.close()
+            JOURNAL.error("no upgrade: the new program cannot be started: %s", os.strerror(error.errno or 0).lower())
+            return
+        finally:
+            theirs.close()
+        JOURNAL.info("upgrade: program %d is starting", process.pid)
+        self._succession.serve(ours)
+        await process.wait()
+
+    def _handed(self) -> Iterable[tuple[Key | str, socket.socket]]:
+        listening = {key: [bound.sock for bound in bounds] for key, bounds in self._sockets.all().items()}
+        yield from flattened(listening)
+        if self._admin.socket is not None:
+            yield ADMIN, self._admin.socket
+
+    def _may_leave(self) -> str | None:
+        if not self._started or self._reloading is not None:
+            return "it is reading its policy"
+        return "it is ending" if self._draining else None
+
+    def _begin_yielding(self) -> None:
+        self._yielding = True
+
+    def _end_yielding(self) -> None:
+        JOURNAL.error("upgrade: the new program ended before it served; this one serves on")
+        self._yielding = False
+        if self._reload_wanted:
+            self._want_reload()
+
+    def _leave(self, pid: int) -> None:
+        JOURNAL.info("upgrade: program %d serves", pid)
+        self._succeeded = True
+        self._notifier.succeeded_by(pid)
+        self._terminated.set()
+
+    # -- the end
+
+    async def _end(self) -> None:
+        grace = self._policy.timeouts.drain
+        JOURNAL.info("draining for at most %g seconds", grace)
+        self._draining = True
+        if self._control is not None:
+            self._control.close()
+        if self._reloading is not None:
+            self._reloading.cancel()
+        if self._succeeded:
+            self._sockets.release()
+            await self._admin.close(leave_path=True)
+        else:
+            self._notifier.stopping()
+            self._sockets.close()
+        drained = asyncio.get_running_loop().create_task(self._crew.drain(grace))
+        hasty = asyncio.get_running_loop().create_task(self._hasty.wait())
+        await asyncio.wait((drained, hasty), return_when=asyncio.FIRST_COMPLETED)
+        hasty.cancel()
+        if not drained.done():
+            self._crew.hurry()
+        await drained
+        for task in self._aside:
+            task.cancel()
+        await asyncio.gather(hasty, *self._aside, return_exceptions=True)
+        if not self._succeeded:
+            await self._admin.close()
+        await asyncio.to_thread(self._log.close)
+        self._notifier.close()
+        JOURNAL.info("ended")
+
+
+def _inherited(inheritance: Inheritance | None) -> dict[Key, list[socket.socket]]:
+    if inheritance is not None:
+        return inheritance.sockets
+    found: dict[Key, list[socket.socket]] = {}
+    for sock in activated():
+        bind = by_address(sock)
+        if bind is None:
+            JOURNAL.warning("a socket from outside is of no kind that a listener can have")
+            sock.close()
+        else:
+            found.setdefault(bind, []).append(sock)
+    return found
+
+
+def _target(path: Path | None) -> Target:
+    try:
+        return Target(path)
+    except OSError as error:
+        raise LoadRefused((f"log: {path}: {(error.strerror or 'cannot be opened').lower()}",)) from error
+
+
+def _tell(findings: Iterable[object]) -> None:
+    for finding in findings:
+        JOURNAL.warning("%s", finding)
