@@ -9,7 +9,7 @@ import click
 from proxy.cli.opening import notes_as_json, open_policy, print_notes
 from proxy.config import Loaded, PolicyRefused
 from proxy.policy.policy import Policy
-from proxy.policy.settings import Bind, Endpoint, TcpBind
+from proxy.policy.settings import Bind, Endpoint, Listener, TcpBind
 
 
 @click.command()
@@ -55,6 +55,7 @@ def _as_json(loaded: Loaded) -> dict[str, Any]:
                 "operator": provider.operator,
                 "zone": provider.zone,
                 "endpoints": [endpoint_text(endpoint) for endpoint in provider.endpoints],
+                "send_proxy": provider.send_proxy,
             }
             for provider in policy.providers
         ],
@@ -64,6 +65,7 @@ def _as_json(loaded: Loaded) -> dict[str, Any]:
                 "protocol": listener.protocol,
                 "tls": bool(listener.certificates),
                 "binds": [bind_text(bind) for bind in listener.binds],
+                "proxy_protocol": listener.proxy_protocol,
             }
             for listener in policy.listeners
         ],
@@ -93,7 +95,7 @@ def _print(policy: Policy) -> None:
         [
             (
                 each.name,
-                f"{each.protocol}{' over TLS' if each.certificates else ''}",
+                _spoken(each),
                 " ".join(map(bind_text, each.binds)),
             )
             for each in policy.listeners
@@ -104,6 +106,12 @@ def _print(policy: Policy) -> None:
         f"{_count(len(policy.guarantees), 'guarantee')} proved"
     )
     click.echo(policy.digest)
+
+
+def _spoken(listener: Listener) -> str:
+    if listener.protocol != "http":
+        return f"{listener.protocol}, passed on"
+    return "http over TLS" if listener.certificates else "http"
 
 
 def _section(title: str, rows: list[tuple[str, str, str]]) -> None:

@@ -1,24 +1,26 @@
 """Facts as people and programs give them, brought to the canonical form that live traffic has.
 
 One set of names serves the options of `explain` and the objects of its --facts: home, country, class,
-host, path, method, upgrade, listener, client, source, actor, ech, time. Whatever is left out is not known.
+host, path, method, upgrade, listener, client, source, actor, ech, time. Whatever is left out is not known. What no
+connection of the named listener's protocol can have is refused: nothing would ever be decided for it.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from proxy.config.addresses import read_host
-from proxy.config.conditions import SOURCES
+from proxy.config.conditions import SOURCES as SOURCE_WORDS
 from proxy.config.note import VALUE, Wrong, did_you_mean, quoted
 from proxy.config.scalars import one_of, read_flag, read_instant, read_token_method
 from proxy.policy.canonical import canonical_path
 from proxy.policy.countries import COUNTRIES, zone_of
-from proxy.policy.facts import SUBJECT, UNCLASSIFIED, UNKNOWN, Address, Facts
+from proxy.policy.facts import NO_SOURCE, SUBJECT, UNCLASSIFIED, UNKNOWN, Address, Facts
 from proxy.policy.policy import Policy
+from proxy.policy.protocols import NEVER, SOURCES
 
 _ON_THE_WIRE = re.compile(r"[!\x22\x24-~]+")  # as in proxy.wire.target: a fragment or a space is never sent
 
@@ -53,9 +55,25 @@ class FactsReader:
                     values[field] = read(value)
                 except Wrong as wrong:
                     mistakes.append((name, wrong.said_of(value if isinstance(value, str) else json.dumps(value))))
+        mistakes += self._impossible(values)
         if mistakes:
             raise BadFacts(mistakes)
         return Facts(**{"time": self.now, **values})
+
+    def _impossible(self, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Of these facts, those that no connection of the named listener has."""
+        listener = next((each for each in self.policy.listeners if each.name == values.get("listener")), None)
+        if listener is None:
+            return
+        whose = f"connections of listener {quoted(listener.name)}, protocol {listener.protocol},"
+        for fact in ("host", "path", "method", "upgrade", "ech"):
+            # Where there is no method, nothing asks for an upgrade: false says no more than that.
+            lacking = ("method" if fact == "upgrade" else fact) in NEVER[listener.protocol]
+            if lacking and fact in values and (fact != "upgrade" or values[fact]):
+                yield fact, f"{whose} have none, leave it out"
+        source = values.get("source", NO_SOURCE)
+        if source not in SOURCES[listener.protocol]:
+            yield "source", f"{whose} show nothing to {quoted(source)}, leave it out"
 
     def read_line(self, line: str) -> Facts:
         """The facts of one JSON object. Raises BadFacts."""
@@ -81,7 +99,7 @@ class FactsReader:
             "upgrade": ("upgrade", _flag),
             "listener": ("listener", _text(_known("listener", [each.name for each in policy.listeners]))),
             "client": ("client", _text(_client)),
-            "source": ("source", _text(one_of(SOURCES))),
+            "source": ("source", _text(one_of(SOURCE_WORDS))),
             "actor": ("actor", _text(_known("actor", [SUBJECT, UNKNOWN, *sorted(policy.subject.actors)]))),
             "ech": ("ech", _flag),
             "time": ("time", _text(read_instant)),

@@ -38,7 +38,10 @@ def explain_request(path: Path, request: str, named: dict[str, Any], as_json: bo
     except BadFacts as bad:
         texts = [f"--{'sni' if name == 'host' else name}: {text}" for name, text in bad.mistakes]
         raise click.UsageError("\n".join(texts)) from None
-    listener = next((each for each in policy.listeners if given.listener in (None, each.name)), None)
+    named_one = next((each for each in policy.listeners if each.name == given.listener), None)
+    if named_one is not None and named_one.protocol != "http":
+        raise click.UsageError(f"--listener: {named_one.name} passes {named_one.protocol} on and reads no requests.")
+    listener = named_one or next((each for each in policy.listeners if each.protocol == "http"), None)
     if listener is None:
         raise click.UsageError("--request: the policy has no listener that a request could come in by.")
     tls = named.get("tls", bool(listener.certificates))

@@ -89,6 +89,13 @@ def has(policy, listener, home):
     return None in likely or home in likely
 
 
+def listening(protocol):
+    return (a_listener("one", protocol=protocol),)
+
+
+BOTH = the_same(MODEL, rules=(Rule("all", when(home="eu"), allow=zone("eu", "elsewhere")),))
+
+
 def directory(kind):
     return Directory(SqliteStore(Path("homes")), DirectoryKey(kind), DirectoryCache(), 1.0, 1, True)
 
@@ -199,6 +206,18 @@ PASSING = (a_listener("edge"), a_listener("pass", protocol="tls"), a_listener("p
 TCP = (Endpoint("tcp", "pg.example", 5432),)
 BEHIND = a_listener("pg", protocol="tcp", proxy_protocol="required")
 ANYWHERE = Subject((), (Location(False),), (), frozenset())
+
+
+def test_a_conflict_of_what_has_no_name():
+    a = Rule("a", when(host="a.example"), only=zone("eu"))
+    b = Rule("b", when(host="b.example"), only=zone("elsewhere"))
+    conflicts = {
+        protocol: [each.what for each in found if each.what.startswith("conflict: together, a, b leave no provider")]
+        for protocol in ("http", "tls", "tcp")
+        for found in [findings(the_same(BOTH, rules=(*BOTH.rules, a, b), listeners=listening(protocol)), NOW)]
+    }
+    assert conflicts["http"] == []
+    assert len(conflicts["tls"]) == len(conflicts["tcp"]) == 1
 
 
 def test_homes_that_no_endpoint_serves():
