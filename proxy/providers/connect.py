@@ -15,6 +15,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from itertools import chain, zip_longest
 from typing import Final
@@ -24,7 +25,7 @@ from proxy.policy.facts import Address
 from proxy.policy.settings import Endpoint, Provider
 from proxy.providers.descriptors import for_providers
 from proxy.providers.failure import Cause, DialFailure, DialMisuse, Kind, connect_cause
-from proxy.providers.guard import admits, unmapped
+from proxy.providers.guard import Admission, admits
 from proxy.providers.resolve import NameUnresolved, Resolver
 
 NEXT: Final = 0.25
@@ -32,8 +33,8 @@ NEXT: Final = 0.25
 
 _STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
-# A provider that vanished without a FIN is noticed after 60 + 3 * 10 seconds, also on a quiet tunnel.
-_KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+"""A peer that vanished without a FIN is noticed after 60 + 3 * 10 seconds, also on a quiet tunnel."""
 
 Connected = Callable[[socket.socket], None]
 Failed = Callable[[DialFailure], None]
@@ -46,17 +47,19 @@ def connect(
     resolver: Resolver,
     connected: Connected,
     failed: Failed,
+    admission: Admission | None = None,
 ) -> "Connecting":
     """Begin to connect to a permitted provider's endpoint. Calls one of the two once, perhaps before it returns.
 
     `connected`: a non-blocking socket whose peer is admitted, which is the caller's from then on. `failed`: why not.
+    admission: this endpoint's, where it is kept.
     Raises DialMisuse for this program's own mistakes.
     """
     if not permit.covers(provider):
         raise DialMisuse(f"provider {provider.name}: no permit")
     if endpoint not in provider.endpoints:
         raise DialMisuse(f"provider {provider.name}: {endpoint.host}: not its endpoint")
-    connecting = Connecting(provider, endpoint, connected, failed)
+    connecting = Connecting(provider, endpoint, connected, failed, admission or Admission())
     answers = resolver.known(endpoint.host)
     if answers is None:
         connecting.resolve(resolver)
@@ -70,11 +73,15 @@ class Connecting:
 
     # fmt: off
     __slots__ = (
-        "_connected", "_endpoint", "_failed", "_failure", "_lookup", "_loop", "_next", "_provider", "_racing", "_timer",
+        "_admission", "_connected", "_endpoint", "_failed", "_failure", "_lookup", "_loop", "_next", "_provider",
+        "_racing", "_timer",
     )
     # fmt: on
 
-    def __init__(self, provider: Provider, endpoint: Endpoint, connected: Connected, failed: Failed) -> None:
+    def __init__(
+        self, provider: Provider, endpoint: Endpoint, connected: Connected, failed: Failed, admission: Admission
+    ) -> None:
+        self._admission = admission
         self._provider = provider
         self._endpoint = endpoint
         self._connected = connected
@@ -82,7 +89,7 @@ class Connecting:
         self._loop = asyncio.get_running_loop()
         self._lookup: asyncio.Task[None] | None = None
         self._next: deque[Address] = deque()
-        self._racing: list[socket.socket] = []
+        self._racing: dict[socket.socket, str] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._failure: DialFailure | None = None
 
@@ -123,8 +130,7 @@ class Connecting:
 
     def race(self, answers: Sequence[Address]) -> None:
         """Connect to those of the addresses that are admitted."""
-        provider, endpoint = self._provider, self._endpoint
-        allowed = [unmapped(address) for address in answers if admits(provider, endpoint, address)]
+        allowed = self._admission.of(self._provider, self._endpoint, answers)
         if not allowed:
             self._failed(self._why("outside", "address not allowed"))
             return
@@ -153,12 +159,13 @@ class Connecting:
         except OSError as broken:
             self._failure = self._why(*connect_cause(broken))
             return False
-        error = sock.connect_ex((str(address), self._endpoint.port))
+        text = _text(address)
+        error = sock.connect_ex((text, self._endpoint.port))
         if error != errno.EINPROGRESS:
-            return self._judge(sock, error)
+            return self._judge(sock, text, error)
         if _is_connected(sock):
-            return self._judge(sock, 0)
-        self._racing.append(sock)
+            return self._judge(sock, text, 0)
+        self._racing[sock] = text
         self._loop.add_writer(sock, self._writable, sock)
         return True
 
@@ -169,7 +176,7 @@ class Connecting:
                 raise OSError(errno.EMFILE, "what is left is kept free")
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in _KEEP_ALIVE:
+            for option, value in KEEP_ALIVE:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
         except OSError:
             sock.close()
@@ -178,13 +185,12 @@ class Connecting:
 
     def _writable(self, sock: socket.socket) -> None:
         self._loop.remove_writer(sock)
-        self._racing.remove(sock)
-        if not self._judge(sock, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+        if not self._judge(sock, self._racing.pop(sock), sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
             self._rest()
             self._go_on()
 
-    def _judge(self, sock: socket.socket, error: int) -> bool:
-        """Whether this one has won; it is handed over then."""
+    def _judge(self, sock: socket.socket, text: str, error: int) -> bool:
+        """Whether this one has won; it is handed over then. text: the address that it was to connect to."""
         try:
             if error:
                 raise OSError(error, os.strerror(error))
@@ -195,7 +201,7 @@ class Connecting:
         except OSError as broken:
             self._lose(sock, *connect_cause(broken))
             return False
-        if not admits(self._provider, self._endpoint, ip_address(peer[0])):
+        if peer[0] != text and not admits(self._provider, self._endpoint, ip_address(peer[0])):
             self._lose(sock, "outside", "address not allowed")
             return False
         self.stop()
@@ -213,6 +219,9 @@ class Connecting:
 
     def _why(self, kind: Kind, cause: Cause) -> DialFailure:
         return DialFailure(kind, self._provider.name, self._endpoint.host, cause)
+
+
+_text = lru_cache(maxsize=4096)(str)  # of addresses that were admitted: which are few, and dialled again and again
 
 
 def _is_connected(sock: socket.socket) -> bool:

@@ -25,6 +25,7 @@ from proxy.providers.contexts import (
 )
 from proxy.providers.dial import dial
 from proxy.providers.failure import DialFailure, DialMisuse
+from proxy.providers.guard import Admission
 from proxy.providers.pool import C, Pool, PoolKey
 from proxy.providers.resolve import Resolver
 
@@ -58,13 +59,14 @@ class EndpointState(Generic[C]):
     down_until: not tried before; set by a failed connect.
     """
 
-    __slots__ = ("down_until", "endpoint", "key", "state")
+    __slots__ = ("admission", "down_until", "endpoint", "key", "state")
 
     def __init__(self, state: "ProviderState[C]", endpoint: Endpoint, key: PoolKey) -> None:
         self.state = state
         self.endpoint = endpoint
         self.key = key
         self.down_until = 0.0
+        self.admission = Admission()
 
     def take(self, permit: Permit, now: float) -> tuple[C | None, Sequence[C]]:
         """An idle connection or None, and those that the caller closes. Called once an attempt, before `connect`.
@@ -142,7 +144,7 @@ class EndpointState(Generic[C]):
 
         state.open += 1
         try:
-            return connect(permit, state.definition, self.endpoint, state.resolver, reached, missed)
+            return connect(permit, state.definition, self.endpoint, state.resolver, reached, missed, self.admission)
         except DialMisuse:
             state.open -= 1
             raise

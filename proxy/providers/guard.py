@@ -10,6 +10,7 @@
 An IPv6 address that carries an IPv4 address is judged as the IPv4 address that it reaches.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -77,6 +78,23 @@ def admits(provider: Provider, endpoint: Endpoint, address: Address) -> bool:
     if provider.dial:
         return any(address in network for network in provider.dial)
     return written is not None or endpoint.host == LOCALHOST or not _refused(address)
+
+
+class Admission:
+    """What of a name's answers is admitted at one endpoint. It keeps the last: equal answers are judged once."""
+
+    __slots__ = ("_admitted", "_answers")
+
+    def __init__(self) -> None:
+        self._answers: Sequence[Address] = ()
+        self._admitted: tuple[Address, ...] = ()
+
+    def of(self, provider: Provider, endpoint: Endpoint, answers: Sequence[Address]) -> tuple[Address, ...]:
+        """The addresses that may be dialled, IPv4-mapped ones unmapped. Of one provider's endpoint, always the same."""
+        if answers != self._answers:
+            self._admitted = tuple(unmapped(each) for each in answers if admits(provider, endpoint, each))
+            self._answers = answers
+        return self._admitted
 
 
 def _refused(address: Address) -> bool:

@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -58,9 +59,6 @@ _FAILURES: Final[dict[str, Outcome]] = {
     "full": "unavailable",
     "local": "unavailable",
 }
-
-# A peer that vanished without a FIN is noticed after 60 + 3 * 10 seconds; the dial sets the same.
-_KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 
 _VANISHED: Final = 90.0
 """Seconds that what was sent may stay without a sign of life, unless the idle limit is longer."""
@@ -205,7 +203,7 @@ class Passage:
         provider = place.state.definition
         header = introduction(provider, self.arrival, self.client, self.tally.request_id)
         try:
-            _prepare(self.client, sock, provider.timeouts.idle)
+            _limit(self.client, sock, provider.timeouts.idle)
             if header and sock.send(header) < len(header):
                 raise BlockingIOError("a new connection takes no header")
         except OSError:
@@ -454,14 +452,10 @@ class Passage:
         plane.lost(self)
 
 
-def _prepare(client: socket.socket, provider: socket.socket, idle: float) -> None:
-    """The options of both sockets that the kernel keeps; the dial has set most of the provider's."""
+def _limit(client: socket.socket, provider: socket.socket, idle: float) -> None:
+    """How long the kernel waits, on either side, for a sign that what it sent has come. The rest is set already: by the
+    dial on the provider's socket, by the accept stage on the client's."""
     patience = int(max(idle, _VANISHED) * 1000)
     provider.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
-    if client.family == socket.AF_UNIX:
-        return
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEP_ALIVE:
-        client.setsockopt(socket.IPPROTO_TCP, option, value)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
+    with contextlib.suppress(OSError):  # a Unix socket has none
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)

@@ -65,7 +65,7 @@ class Way:
         self._source_end: End = source_end
         self._sink_end: End = sink_end
         self._readable = True
-        self._ending = True
+        self._ending = False
         self._bulky = False
         self._blocked = False
         self._watched = False
@@ -92,6 +92,10 @@ class Way:
         elif events & BROKEN and self.source.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             # Not read any more, or not now: the reset would not show otherwise.
             self._relay.end(self._source_end)
+
+    def expect_end(self) -> None:
+        """Read until there is nothing: an end may be behind it that nobody will tell of."""
+        self._ending = True
 
     def writable(self) -> None:
         """The sink takes bytes again, or has broken."""
@@ -236,9 +240,9 @@ class Way:
         """The source has ended, and all that came before is with the sink."""
         self.ended = True
         self._readable = False
-        with contextlib.suppress(OSError):  # that the sink broke is told by the other way
-            self.sink.shutdown(socket.SHUT_WR)
-        self._relay.way_ended()
+        if not self._relay.both_ended():
+            with contextlib.suppress(OSError):  # that the sink broke is told by the other way
+                self.sink.shutdown(socket.SHUT_WR)
 
     def let_go(self) -> None:
         """The relay is over: give up what is held, and the relay, so that no circle is left for the collector."""
@@ -309,6 +313,8 @@ class Relay:
     def begin(self, *, watched: bool) -> None:
         """Move bytes from now on. watched: whether the client's socket is entered in `readiness` already."""
         if watched:
+            # An end may have been announced already, to somebody else.
+            self.to_provider.expect_end()
             self.readiness.hand(self.client.fileno(), self.client_ready)
         self.readiness.watch(self.provider.fileno(), self.provider_ready)
         # What the client has sent is mostly there; looking before it is watched saves being told.
@@ -330,10 +336,12 @@ class Relay:
         if events & _READS and not self.over:
             self.to_client.readable(events)
 
-    def way_ended(self) -> None:
-        """One of the ways has."""
+    def both_ended(self) -> bool:
+        """Whether the other way has ended too; then the sockets are closed, which ends both sides."""
         if self.to_provider.ended and self.to_client.ended:
             self.end("completed")
+            return True
+        return False
 
     def end(self, end: End) -> None:
         """It ends by itself."""
