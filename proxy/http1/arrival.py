@@ -6,6 +6,7 @@ from hashlib import sha256
 from proxy.http1.demands import NOTHING, Demand
 from proxy.policy.facts import Address
 from proxy.policy.settings import Listener
+from proxy.wire.proxy_header import Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +17,8 @@ class Arrival:
     server name in canonical form, None where there was none. certificate: the index in
     listener.certificates of the one that serves. ech: whether the ClientHello carried the extension.
     demand: what it was held to in the handshake. client_certificate: the client's own, DER, verified by the
-    demand's authorities; known after the handshake.
-    key: stands for all of it in a table of decisions.
+    demand's authorities; known after the handshake. tlvs: types and values of a believed PROXY header's fields.
+    key: stands for all of it but the tlvs in a table of decisions.
     """
 
     listener: Listener
@@ -28,6 +29,7 @@ class Arrival:
     ech: bool = False
     client_certificate: bytes | None = field(default=None, repr=False)
     demand: Demand = NOTHING
+    tlvs: Fields = field(default=(), repr=False)
     key: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

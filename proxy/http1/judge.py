@@ -81,6 +81,7 @@ def judge(
         sni=arrival.sni,
         client_certificate=arrival.client_certificate,
         trusted=sender.trusted,
+        tlvs=arrival.tlvs,
     )
     asked = line.sources.ask(evidence, shown, steps)
     if isinstance(asked.found, Identity):

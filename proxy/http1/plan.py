@@ -5,6 +5,7 @@ a bounded table by those bytes, until a date, a token's end or the table's own s
 """
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
 from proxy.http1.arrival import Arrival
@@ -24,6 +25,7 @@ from proxy.providers.fleet import EndpointState
 from proxy.telemetry.cells import Cell, RuleSetCell
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.record import static_part
+from proxy.wire.proxy_header import Fields
 from proxy.wire.refusal import Refusal
 from proxy.wire.request_head import HeadLimits, RequestHead, read_request_head
 from proxy.wire.request_writer import end_to_end, for_provider, kept_request_id, scheme
@@ -121,12 +123,14 @@ class Planner:
         self.own_cookie = b"" if cookies is None else cookies.name.encode("ascii")
         limits = line.policy.limits
         self._head_limits = HeadLimits(limits.headers, limits.target)
+        self._types = line.sources.tlv_types
         self._table: dict[tuple[bytes, str], Plan] = {}
         self._kept = 0
 
     def plan(self, arrival: Arrival, head_bytes: bytes, now: float) -> Plan:
         """The plan for a whole head that arrived at `now` (epoch seconds)."""
-        key = (head_bytes, arrival.key)
+        told = self._told(arrival.tlvs) if arrival.tlvs and self._types else ""
+        key = (head_bytes, arrival.key + told)
         known = self._table.get(key)
         if known is not None and known.since <= now < known.until:
             return known
@@ -140,6 +144,11 @@ class Planner:
                     self._kept = weight
             self._table[key] = plan
         return plan
+
+    def _told(self, tlvs: Fields) -> str:
+        """What stands in the table for the fields of a PROXY header that a source looks at. Others, such as an id of
+        each connection, would keep connections apart in vain."""
+        return sha256(repr([each for each in tlvs if each[0] in self._types]).encode()).hexdigest()
 
     def again(self, arrival: Arrival, plan: Plan, shown: float, now: float) -> Plan:
         """What a living request, whose head has been read, comes to at `now`.

@@ -113,7 +113,7 @@ class Sources:
     # fmt: off
     __slots__ = (
         "_ends", "_places", "_silent", "_sources", "_ticket", "_trusted_only", "counts", "hidden_cookies",
-        "home_cookies", "seats",
+        "home_cookies", "seats", "tlv_types",
     )
     # fmt: on
 
@@ -134,6 +134,8 @@ class Sources:
         # Names of cookies that carry a credential and are not to be forwarded.
         self.hidden_cookies = _NOTHING.union(*(getattr(each, "hidden_cookies", ()) for each in self._sources))
         self.home_cookies = next((each.cookies for each in self._sources if isinstance(each, HomeCookieSource)), None)
+        # Types of a PROXY header's fields that a source looks at.
+        self.tlv_types = frozenset[int]().union(*(getattr(each, "tlv_types", ()) for each in self._sources))
         self.counts = counts if counts is not None else SourceCounts()
         kinds = [source.kind for source in self._sources]
         for kind in kinds:

@@ -23,7 +23,7 @@ _NOTHING: frozenset[bytes] = frozenset()
 class ProxyHeaderSource:
     """Reads the fields anew for each connection: there is nothing to verify, and so nothing to remember."""
 
-    __slots__ = ("_actor", "_actors", "_home", "_subject")
+    __slots__ = ("_actor", "_actors", "_home", "_subject", "tlv_types")
 
     kind: Kind = "proxy_header"
 
@@ -32,6 +32,7 @@ class ProxyHeaderSource:
         self._subject = source.subject_from
         self._actor = source.actor_from
         self._actors = actors - {SUBJECT, UNKNOWN}
+        self.tlv_types = frozenset({self._home, self._subject, self._actor} - {None})
 
     def answer(self, evidence: Evidence, known: Silent, now: float) -> Home | Silent | Invalid:
         if not evidence.tlvs:

@@ -240,7 +240,7 @@ class AcceptStage:
         elif opening.listener.protocol == "tls" or opening.certificates is not None:
             self._greetings.await_hello(door, sock, caller, deadline)
         else:
-            arrival = Arrival(opening.listener, caller.peer, tls=False, sni=None, certificate=None, ech=False)
+            arrival = Arrival(opening.listener, caller.peer, tlvs=caller.tlvs)
             self._hand_over(door, sock, arrival, None, 0)
 
     def _heard(self, door: Door, sock: socket.socket, caller: Caller, hello: Hello, deadline: float) -> None:
@@ -260,6 +260,7 @@ class AcceptStage:
             certificate=index,
             ech=hello.ech,
             demand=opening.certificates.demands[index],
+            tlvs=caller.tlvs,
         )
         patience = max(deadline - self._loop.time(), _SHORTEST_HANDSHAKE)
         self._hand_over(door, sock, arrival, opening.certificates.contexts[index], patience)

@@ -212,7 +212,9 @@ def test_a_conflict_of_what_has_no_name():
     a = Rule("a", when(host="a.example"), only=zone("eu"))
     b = Rule("b", when(host="b.example"), only=zone("elsewhere"))
     conflicts = {
-        protocol: [each.what for each in found if each.what.startswith("conflict: together, all, a, b leave no provider")]
+        protocol: [
+            each.what for each in found if each.what.startswith("conflict: together, all, a, b leave no provider")
+        ]
         for protocol in ("http", "tls", "tcp")
         for found in [findings(the_same(BOTH, rules=(*BOTH.rules, a, b), listeners=listening(protocol)), NOW)]
     }
