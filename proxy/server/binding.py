@@ -38,13 +38,17 @@ def bind_text(bind: Bind) -> str:
 
 
 class Bound:
-    """A listening, non-blocking socket and the bind it was opened for."""
+    """A listening, non-blocking socket and the bind it was opened for.
 
-    __slots__ = ("_file", "bind", "sock")
+    lent: a supervisor opened it and opens it again, so a Unix socket's file is the supervisor's.
+    """
 
-    def __init__(self, bind: Bind, sock: socket.socket) -> None:
+    __slots__ = ("_file", "bind", "lent", "sock")
+
+    def __init__(self, bind: Bind, sock: socket.socket, lent: bool = False) -> None:
         self.bind = bind
         self.sock = sock
+        self.lent = lent
         self._file = _identity(bind.path) if isinstance(bind, UnixBind) else None
 
     def text(self) -> str:
@@ -59,15 +63,17 @@ class Bound:
 
     def close(self) -> None:
         """Close, and take away a Unix socket's file unless another program has replaced it."""
-        if isinstance(self.bind, UnixBind):
-            with contextlib.suppress(OSError):
-                if _identity(self.bind.path) == self._file:
-                    self.bind.path.unlink()
+        theirs = self.lent or self._file is None
+        if isinstance(self.bind, UnixBind) and not theirs and _identity(self.bind.path) == self._file:
+            self.bind.path.unlink(missing_ok=True)
         self.sock.close()
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.lstat()
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
     return status.st_dev, status.st_ino
 
 

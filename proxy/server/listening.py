@@ -53,11 +53,9 @@ class Sockets:
     inherited: sockets that another program opened, by key; those that the first policy does not name are closed.
     """
 
-    def __init__(self, workers: int, inherited: Mapping[Key, Sequence[socket.socket]] | None = None) -> None:
+    def __init__(self, workers: int, inherited: Mapping[Key, Sequence[Bound]] | None = None) -> None:
         self._workers = workers
-        self._inherited = {
-            key: tuple(Bound(bind_of(key), sock) for sock in socks) for key, socks in (inherited or {}).items()
-        }
+        self._inherited = {key: tuple(bounds) for key, bounds in (inherited or {}).items()}
         self._plan: dict[Key, tuple[str, tuple[Bound, ...]]] = {}
 
     def prepare(self, listeners: Iterable[Listener]) -> Prepared:
@@ -81,7 +79,12 @@ class Sockets:
         lacking = self._workers - len(bounds)
         if lacking <= 0 or isinstance(bind, UnixBind) or not _shares(bounds[0]):
             return ()
-        return open_more(name, bounds[0], lacking)
+        try:
+            return open_more(name, bounds[0], lacking)
+        except BindError:
+            if bounds[0].lent:  # by another user, with whom nobody else may share a port: all share what is there
+                return ()
+            raise
 
     def commit(self, prepared: Prepared) -> None:
         """Keep exactly what was prepared. Of what goes, workers take in who is queued, and close last."""

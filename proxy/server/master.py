@@ -33,7 +33,7 @@ from proxy.config import Loaded
 from proxy.policy.policy import Policy
 from proxy.policy.settings import Bind
 from proxy.server.account import introduction, listener_statuses, version
-from proxy.server.binding import BindError, bind_text
+from proxy.server.binding import BindError, Bound, bind_text
 from proxy.server.crew import Crew
 from proxy.server.journal import JOURNAL, unforeseen
 from proxy.server.listening import Key, Sockets, by_address
@@ -42,7 +42,7 @@ from proxy.server.notify import Notifier, activated
 from proxy.server.orders import Reported
 from proxy.server.processors import processors, usable
 from proxy.server.reread import reread
-from proxy.server.succession import ADMIN, ENVIRONMENT, Control, Inheritance, Succession, flattened, occupied, take_over
+from proxy.server.succession import ENVIRONMENT, Control, Inheritance, Succession, occupied, take_over
 from proxy.telemetry.log_collector import LogCollector
 from proxy.telemetry.log_target import Target
 from proxy.telemetry.merged import Merged
@@ -115,7 +115,12 @@ class Master:
         self._policy = policy
         self._sockets = Sockets(size, _inherited(inheritance))
         self._succession = Succession(
-            self._handed, self._may_leave, self._begin_yielding, self._end_yielding, self._leave
+            self._handed,
+            self._handed_admin,
+            self._may_leave,
+            self._begin_yielding,
+            self._end_yielding,
+            self._leave,
         )
         prepared = self._sockets.prepare(policy.listeners)
         try:
@@ -148,11 +153,13 @@ class Master:
         if self._reload_wanted:
             self._want_reload()
 
-    async def _open_admin(self, bind: Bind, inherited: socket.socket | None = None) -> AdminServer:
-        if inherited is not None and by_address(inherited) != bind:
-            inherited.close()
-            inherited = None
-        admin = AdminServer(inherited or bind, self._exposition, self._readiness, self._status)
+    async def _open_admin(self, bind: Bind, inherited: tuple[Bind, socket.socket] | None = None) -> AdminServer:
+        where: Bind | socket.socket = bind
+        if inherited is not None and inherited[0] == bind:
+            where = inherited[1]
+        elif inherited is not None:
+            inherited[1].close()
+        admin = AdminServer(where, self._exposition, self._readiness, self._status)
         try:
             await admin.start()
         except OSError as error:
@@ -350,15 +357,16 @@ class Master:
             return
         finally:
             theirs.close()
-        JOURNAL.info("upgrade: program %d is starting", process.pid)
+        JOURNAL.info("upgrade: the next program is starting")
         self._succession.serve(ours)
         await process.wait()
 
-    def _handed(self) -> Iterable[tuple[Key | str, socket.socket]]:
-        listening = {key: [bound.sock for bound in bounds] for key, bounds in self._sockets.all().items()}
-        yield from flattened(listening)
-        if self._admin.socket is not None:
-            yield ADMIN, self._admin.socket
+    def _handed(self) -> Iterable[tuple[Key, Bound]]:
+        return [(key, bound) for key, bounds in self._sockets.all().items() for bound in bounds]
+
+    def _handed_admin(self) -> tuple[Bind, socket.socket] | None:
+        sock = self._admin.socket
+        return None if sock is None else (self._policy.admin.bind, sock)
 
     def _may_leave(self) -> str | None:
         if not self._started or self._reloading is not None:
@@ -413,17 +421,17 @@ class Master:
         JOURNAL.info("ended")
 
 
-def _inherited(inheritance: Inheritance | None) -> dict[Key, list[socket.socket]]:
+def _inherited(inheritance: Inheritance | None) -> dict[Key, list[Bound]]:
     if inheritance is not None:
         return inheritance.sockets
-    found: dict[Key, list[socket.socket]] = {}
+    found: dict[Key, list[Bound]] = {}
     for sock in activated():
         bind = by_address(sock)
         if bind is None:
             JOURNAL.warning("a socket from outside is of no kind that a listener can have")
             sock.close()
         else:
-            found.setdefault(bind, []).append(sock)
+            found.setdefault(bind, []).append(Bound(bind, sock, lent=True))
     return found
 
 

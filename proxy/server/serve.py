@@ -16,7 +16,7 @@ from proxy.server.binding import BindError
 from proxy.server.journal import open_journal
 from proxy.server.load import LoadRefused
 from proxy.server.master import Master
-from proxy.server.succession import NoPredecessor
+from proxy.server.succession import ENVIRONMENT, NoPredecessor
 
 
 def run(path: Path, upgrade: bool = False) -> int:
@@ -25,6 +25,10 @@ def run(path: Path, upgrade: bool = False) -> int:
     upgrade: take over from the program that runs. Returns the exit status: 0 after a drain, 1 if it cannot start,
     having told why on standard error.
     """
+    if upgrade and ENVIRONMENT in os.environ and os.fork():
+        # The program that runs started this one, and waits for it. Its successor must not be its child: a supervisor
+        # that is told of another main process wants to be its parent, and kills at once what it cannot wait for.
+        os._exit(0)
     open_journal()
     _take_descriptors()
     try:

@@ -19,13 +19,14 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from proxy.policy.settings import Bind, TcpBind, UnixBind
+from proxy.server.binding import Bound
 from proxy.server.channel import Channel
-from proxy.server.listening import Key
+from proxy.server.listening import Key, bind_of
 
 VERSION: Final = 1
 """Of what is said here: programs of two versions speak with each other."""
@@ -36,7 +37,6 @@ PATIENCE: Final = 10.0
 ENVIRONMENT: Final = "DOMICILE_SUCCESSION"
 """Names the descriptor of the socket pair to the program that was started to be the next."""
 
-ADMIN: Final = "admin"
 _AT_ONCE: Final = 100
 
 
@@ -45,11 +45,11 @@ class NoPredecessor(Exception):
 
 
 class Inheritance:
-    """What the old program gave. sockets: by key. admin: its admin endpoints' socket, None without one."""
+    """What the old program gave. sockets: by key. admin: its admin endpoints' bind and socket, None without them."""
 
     def __init__(self, channel: Channel, ended: asyncio.Event) -> None:
-        self.sockets: dict[Key, list[socket.socket]] = {}
-        self.admin: socket.socket | None = None
+        self.sockets: dict[Key, list[Bound]] = {}
+        self.admin: tuple[Bind, socket.socket] | None = None
         self._channel = channel
         self._ended = ended
         self.left = asyncio.Event()
@@ -85,10 +85,11 @@ async def take_over(control: Path | None) -> Inheritance:
         for entry, descriptor in zip(said.get("sockets", ()), descriptors, strict=False):
             taken = socket.socket(fileno=descriptor)
             taken.setblocking(False)
-            if entry == ADMIN:
-                inheritance.admin = taken
+            key = _key(entry)
+            if "admin" in entry:
+                inheritance.admin = bind_of(key), taken
             else:
-                inheritance.sockets.setdefault(_key(entry), []).append(taken)
+                inheritance.sockets.setdefault(key, []).append(Bound(bind_of(key), taken, "lent" in entry))
         if "leaving" in said:
             inheritance.left.set()
         if answered.done():
@@ -131,13 +132,14 @@ def _connected(control: Path) -> socket.socket:
 class Succession:
     """The old program's side.
 
-    may(): None, or why this is no moment to give way. begun(), failed(): a successor has the sockets; it ended before
-    it served. leave(pid): it serves.
+    sockets(), admin(): what it listens with. may(): None, or why this is no moment to give way. begun(), failed(): a
+    successor has the sockets; it ended before it served. leave(pid): it serves.
     """
 
     def __init__(
         self,
-        sockets: Callable[[], Iterable[tuple[Key | str, socket.socket]]],
+        sockets: Callable[[], Iterable[tuple[Key, Bound]]],
+        admin: Callable[[], tuple[Bind, socket.socket] | None],
         may: Callable[[], str | None],
         begun: Callable[[], None],
         failed: Callable[[], None],
@@ -145,6 +147,7 @@ class Succession:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sockets = sockets
+        self._admin = admin
         self._may = may
         self._begun = begun
         self._failed = failed
@@ -179,10 +182,11 @@ class Succession:
             else:
                 channel.send(json.dumps({"refused": why}).encode())
         elif "serving" in said and self._heir is channel:
-            channel.send(json.dumps({"leaving": True}).encode())
             self._heir = None
             self._taken = True
             self._leave(int(said["serving"]))
+            # Last, so that whoever supervises us knows the new program before that speaks to it.
+            channel.send(json.dumps({"leaving": True}).encode())
 
     def _why_not(self, version: object) -> str | None:
         if version != VERSION:
@@ -197,8 +201,12 @@ class Succession:
         pairs = list(self._sockets())
         for start in range(0, len(pairs), _AT_ONCE):
             some = pairs[start : start + _AT_ONCE]
-            entries = [key if key == ADMIN else _entry(key) for key, _ in some]
-            channel.send(json.dumps({"sockets": entries}).encode(), [sock.fileno() for _, sock in some])
+            entries = [{**_entry(key), "lent": True} if bound.lent else _entry(key) for key, bound in some]
+            channel.send(json.dumps({"sockets": entries}).encode(), [bound.sock.fileno() for _, bound in some])
+        admin = self._admin()
+        if admin is not None:
+            entry = {**_entry(admin[0]), "admin": True}
+            channel.send(json.dumps({"sockets": [entry]}).encode(), [admin[1].fileno()])
         channel.send(json.dumps({"all": True}).encode())
 
 
@@ -267,13 +275,14 @@ def _peer(sock: socket.socket) -> int:
     return int(user)
 
 
-def _entry(key: Key | str) -> dict[str, Any]:
-    assert not isinstance(key, str)
-    name, bind, ordinal = key if isinstance(key, tuple) else (None, key, None)
-    if isinstance(bind, UnixBind):
-        return {"unix": str(bind.path)}
-    entry: dict[str, Any] = {"host": bind.host, "port": bind.port}
-    return entry if name is None else {**entry, "listener": name, "ordinal": ordinal}
+def _entry(key: Key) -> dict[str, Any]:
+    bind = bind_of(key)
+    entry: dict[str, Any] = (
+        {"unix": str(bind.path)} if isinstance(bind, UnixBind) else {"host": bind.host, "port": bind.port}
+    )
+    if isinstance(key, tuple):
+        entry |= {"listener": key[0], "ordinal": key[2]}
+    return entry
 
 
 def _key(entry: Mapping[str, Any]) -> Key:
@@ -281,8 +290,3 @@ def _key(entry: Mapping[str, Any]) -> Key:
         return UnixBind(Path(entry["unix"]))
     bind: Bind = TcpBind(entry["host"], entry["port"])
     return (entry["listener"], bind, entry["ordinal"]) if "listener" in entry else bind
-
-
-def flattened(sockets: Mapping[Key, Sequence[socket.socket]]) -> list[tuple[Key | str, socket.socket]]:
-    """Each socket with its key."""
-    return [(key, sock) for key, socks in sockets.items() for sock in socks]

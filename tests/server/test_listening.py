@@ -113,7 +113,9 @@ def test_every_socket_is_served_and_every_worker_serves(many: int, workers: int)
 def test_inherited_sockets_serve_and_the_rest_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "edge.sock"
     with sockets(listener("edge"), listener("gone"), listener("local", UnixBind(path)), workers=2) as old:
-        given_over = {key: [bound.sock.dup() for bound in bounds] for key, bounds in old.all().items()}
+        given_over = {
+            key: [Bound(bound.bind, bound.sock.dup()) for bound in bounds] for key, bounds in old.all().items()
+        }
         edge, gone = port(old, "edge"), port(old, "gone")
         new = Sockets(3, given_over)
         new.commit(new.prepare([listener("edge"), listener("local", UnixBind(path))]))
@@ -133,7 +135,7 @@ def test_a_socket_from_outside_that_does_not_share_its_port_is_shared_by_all() -
     outside = socket.create_server(("127.0.0.1", 0))
     bind = by_address(outside)
     assert isinstance(bind, TcpBind)
-    found = Sockets(4, {bind: [outside]})
+    found = Sockets(4, {bind: [Bound(bind, outside, lent=True)]})
     found.commit(found.prepare([listener("edge", bind)]))
     assert len(found.all()[bind]) == 1
     assert answers(bind.port)
@@ -158,3 +160,14 @@ def test_addresses_of_sockets_from_outside(tmp_path: Path) -> None:
         assert by_address(unix) == UnixBind(tmp_path / "s")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
         assert by_address(datagram) is None
+
+
+def test_a_unix_socket_of_a_supervisor_keeps_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "edge.sock"
+    outside = socket.socket(socket.AF_UNIX)
+    outside.bind(str(path))
+    outside.listen()
+    found = Sockets(2, {UnixBind(path): [Bound(UnixBind(path), outside, lent=True)]})
+    found.commit(found.prepare([listener("edge", UnixBind(path))]))
+    found.close()
+    assert path.exists()

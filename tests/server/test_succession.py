@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from proxy.policy.settings import TcpBind, UnixBind
+from proxy.policy.settings import Bind, TcpBind, UnixBind
 from proxy.server import succession
+from proxy.server.binding import Bound
 from proxy.server.listening import Key
-from proxy.server.succession import ADMIN, ENVIRONMENT, Control, NoPredecessor, Succession, occupied, take_over
+from proxy.server.succession import ENVIRONMENT, Control, NoPredecessor, Succession, occupied, take_over
 from tests.server.staged import until
 
 
@@ -22,9 +23,11 @@ class Old:
     def __init__(self, path: Path, why_not: str | None = None) -> None:
         self.why_not = why_not
         self.happened: list[str] = []
-        self.sockets: list[tuple[Key | str, socket.socket]] = []
+        self.sockets: list[tuple[Key, Bound]] = []
+        self.admin: tuple[Bind, socket.socket] | None = None
         self.succession = Succession(
             lambda: self.sockets,
+            lambda: self.admin,
             lambda: self.why_not,
             lambda: self.happened.append("begun"),
             lambda: self.happened.append("failed"),
@@ -32,15 +35,17 @@ class Old:
         )
         self.control = Control(path, self.succession.serve)
 
-    def listen(self, key: Key | str) -> int:
+    def listen(self, key: Key, lent: bool = False) -> int:
         sock = socket.create_server(("127.0.0.1", 0))
-        self.sockets.append((key, sock))
+        self.sockets.append((key, Bound(TcpBind("127.0.0.1", 0), sock, lent)))
         return int(sock.getsockname()[1])
 
     def close(self) -> None:
         self.control.close()
-        for _, sock in self.sockets:
-            sock.close()
+        for _, bound in self.sockets:
+            bound.sock.close()
+        if self.admin is not None:
+            self.admin[1].close()
 
 
 async def test_all_sockets_change_hands_with_their_keys(tmp_path: Path) -> None:
@@ -52,16 +57,20 @@ async def test_all_sockets_change_hands_with_their_keys(tmp_path: Path) -> None:
         UnixBind(tmp_path / "edge.sock"),
     ]
     ports = {key: [old.listen(key) for _ in range(150)] for key in keyed}
-    admin = old.listen(ADMIN)
+    old.admin = TcpBind("::1", 0), socket.create_server(("127.0.0.1", 0))
     inherited = await take_over(path)
-    assert {key: [s.getsockname()[1] for s in socks] for key, socks in inherited.sockets.items()} == ports
+    assert {key: [b.sock.getsockname()[1] for b in bounds] for key, bounds in inherited.sockets.items()} == ports
     assert inherited.admin is not None
-    assert inherited.admin.getsockname()[1] == admin
+    assert inherited.admin[0] == TcpBind("::1", 0)
+    assert inherited.admin[1].getsockname() == old.admin[1].getsockname()
     assert old.happened == ["begun"]
     await inherited.serving()
     assert old.happened == ["begun", f"leave {os.getpid()}"]
-    for sock in (inherited.admin, *(sock for socks in inherited.sockets.values() for sock in socks)):
-        sock.close()
+    inherited.admin[1].close()
+    for bounds in inherited.sockets.values():
+        for bound in bounds:
+            assert not bound.lent
+            bound.sock.close()
     with pytest.raises(NoPredecessor, match="another program is taking over already"):
         await take_over(path)
     old.close()
@@ -125,15 +134,16 @@ async def test_what_makes_no_sense_changes_nothing(tmp_path: Path, said: bytes) 
 
 async def test_a_parent_hands_over_through_a_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = Old(tmp_path / "control")
-    port = old.listen(TcpBind("127.0.0.1", 1))
+    port = old.listen(TcpBind("127.0.0.1", 1), lent=True)
     ours, theirs = socket.socketpair()
     old.succession.serve(ours)
     monkeypatch.setenv(ENVIRONMENT, str(theirs.detach()))
     inherited = await take_over(None)
     assert ENVIRONMENT not in os.environ
-    ((sock,),) = inherited.sockets.values()
-    assert sock.getsockname()[1] == port
-    sock.close()
+    ((bound,),) = inherited.sockets.values()
+    assert bound.sock.getsockname()[1] == port
+    assert bound.lent, "whoever opened it for the old program opens it again"
+    bound.sock.close()
     await inherited.serving()
     old.close()
 

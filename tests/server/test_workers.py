@@ -236,32 +236,36 @@ def test_reloads_and_upgrades_under_load_fail_no_request(tmp_path: Path) -> None
     control = f"control: control.sock\n{TWO}"
     with provider() as own, start(own.policy(more=control), tmp_path) as proxy:
         clients = [Persistent(proxy.port("edge")) for _ in range(8)]
-        go_on(clients)
         newest = proxy.process.pid
-        for upgrade in range(5):
-            for turn in range(10):
-                (tmp_path / "new.yaml").write_text(
-                    proxy.policy.read_text().split("\n# ")[0] + f"\n# reload {turn} of program {upgrade}\n"
-                )
-                (tmp_path / "new.yaml").rename(proxy.policy)
+        try:
+            go_on(clients)
+            for upgrade in range(5):
+                for turn in range(10):
+                    reload(proxy, newest, f"reload {turn} of program {upgrade}")
+                go_on(clients)
                 before = len(proxy.said)
-                os.kill(newest, signal.SIGHUP)
-                assert "stays" not in proxy.await_line(" in force", before)
-            go_on(clients)
-            before = len(proxy.said)
-            os.kill(newest, SIGUSR2)
-            line = proxy.await_line("upgrade: program ", before)
-            newest = int(line.split("program ")[1].split()[0])
-            proxy.await_line(f"upgrade: program {newest} serves", before)
-            proxy.await_line("info ended", before)
-            go_on(clients)
-            assert proxy.status()["digest"]
-        for client in clients:
-            client.stop()
+                os.kill(newest, SIGUSR2)
+                newest = int(proxy.await_line("upgrade: program ", before).split("program ")[1].split()[0])
+                proxy.await_line("info ended", before)
+                go_on(clients)
+                assert proxy.status()["digest"]
+            assert proxy.process.wait(WAIT) == 0, "the first program has ended well"
+        finally:
+            for client in clients:
+                client.stop()
+            os.kill(newest, SIGTERM)
+            until(lambda: not _alive(newest))
         assert [client.failed for client in clients] == [[]] * 8
-        assert proxy.process.wait(WAIT) == 0, "the first program has ended well"
-        os.kill(newest, SIGTERM)
-        until(lambda: not Path(f"/proc/{newest}").exists())
+
+
+def reload(proxy: Running, pid: int, remark: str) -> None:
+    """Another policy file, which says the same, put in force by the program of this number."""
+    changed = proxy.policy.with_suffix(".new")
+    changed.write_text(proxy.policy.read_text().partition("\n# ")[0] + f"\n# {remark}\n")
+    changed.rename(proxy.policy)
+    before = len(proxy.said)
+    os.kill(pid, signal.SIGHUP)
+    assert "stays" not in proxy.await_line(" in force", before)
 
 
 def test_the_next_program_may_have_more_workers_and_another_policy(tmp_path: Path) -> None:
