@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.identity.answers import Invalid, Pending
 from proxy.policy.decision import Denial, Permit
@@ -69,8 +69,9 @@ class Passage:
 
     # fmt: off
     __slots__ = (
-        "_carried", "_choices", "_connecting", "_deadline", "_dialled", "_failure", "_leg", "_lifetime", "_permit",
-        "_place", "_plan", "_plane", "_planner", "_recorded", "_task", "_watched", "arrival", "client", "slot", "tally",
+        "_carried", "_choices", "_connecting", "_dialled", "_failed_at_once", "_failure", "_leg", "_lifetime",
+        "_permit", "_place", "_plan", "_plane", "_planner", "_reaching", "_recorded", "_task", "_trying", "_watched",
+        "arrival", "client", "slot", "tally",
     )
     # fmt: on
 
@@ -90,11 +91,22 @@ class Passage:
         self._connecting: Connecting | None = None
         self._task: asyncio.Task[None] | None = None
         self._dialled = 0.0
-        self._deadline = inf
+        # Whether an answer of `reach` is outstanding.
+        self._reaching = False
+        self._trying = False
+        self._failed_at_once = False
         self._lifetime = inf
         self._carried: Relay | Wrapped | None = None
         self._watched = False
         self._recorded = False
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            # A mistake of this program: the client is not left waiting, and the operator is told.
+            self._task = None
+            self._plane.failed(self, error)
 
     # Deciding
 
@@ -110,7 +122,7 @@ class Passage:
         """A source of a home has to ask elsewhere: nothing is decided before it has its answer."""
         self._plan = plan
         self._watch()
-        self._task = self._plane.loop.create_task(self._wait_for(plan))
+        self._task = self._plane.loop.create_task(self._guarded(self._wait_for(plan)))
 
     async def _wait_for(self, plan: Plan) -> None:
         planner = self._planner
@@ -146,7 +158,21 @@ class Passage:
     # The way to a provider
 
     def _next(self) -> None:
-        """Try the next endpoint."""
+        """Try the next endpoint, and those behind it that fail at once."""
+        if self._trying:
+            self._failed_at_once = True
+            return
+        self._trying = True
+        try:
+            while True:
+                self._failed_at_once = False
+                self._try()
+                if not self._failed_at_once:
+                    break
+        finally:
+            self._trying = False
+
+    def _try(self) -> None:
         if self._planner is not self._plane.planner:
             # A reload decides a share at a time; one that is about to try a provider comes first.
             self.redecide(self._plane.planner, time.time())
@@ -163,20 +189,20 @@ class Passage:
         place.take(self._permit, now)
         if place.endpoint.scheme == "tls" and self.arrival.listener.protocol == "tcp":
             self._watch()
-            self._task = self._plane.loop.create_task(self._wrap(place))
+            self._task = self._plane.loop.create_task(self._guarded(self._wrap(place)))
             return
-        self._deadline = now + place.state.definition.timeouts.connect
+        self._reaching = True
         connecting = place.reach(self._permit, self._reached, self._missed)
-        if connecting is not None and self._deadline != inf and self._place is place:
+        if self._reaching:
             self._connecting = connecting
-            self._plane.deadlines.put(self, self._deadline)
+            self._plane.deadlines.put(self, now + place.state.definition.timeouts.connect)
             self._watch()
 
     def _missed(self, failure: DialFailure) -> None:
         """An endpoint could not be reached. Nothing was sent."""
         place = self._place
         assert place is not None
-        self._connecting, self._deadline = None, inf
+        self._connecting, self._reaching = None, False
         self._failure = _FAILURES[failure.kind]
         self._plane.attempted(place, failure.kind)
         self._next()
@@ -194,11 +220,11 @@ class Passage:
         """A provider is connected, and waits for its first byte."""
         place = self._place
         assert place is not None
-        self._connecting, self._deadline = None, inf
-        if not self._still_permitted(place):
+        self._connecting, self._reaching = None, False
+        if self._planner is not self._plane.planner:
             close(sock, reset=True)
             place.state.closed()
-            self._withdraw()
+            self.redecide(self._plane.planner, time.time())
             return
         provider = place.state.definition
         header = introduction(provider, self.arrival, self.client, self.tally.request_id)
@@ -242,9 +268,9 @@ class Passage:
             self._missed(failure)
             return
         self._task = None
-        if not self._still_permitted(place):
+        if self._planner is not self._plane.planner:
             side.abort()
-            self._withdraw()
+            self.redecide(self._plane.planner, time.time())
             return
         plane = self._plane
         self._carried = wrapped = Wrapped(plane.readiness, plane.vessels, self.client, side, self._wrapped_ended)
@@ -287,17 +313,6 @@ class Passage:
             self._wait(plan)
         else:
             self._withdraw()
-
-    def _still_permitted(self, place: Place) -> bool:
-        """Whether a connection that was just made may be used, by the line that is in force now."""
-        planner = self._plane.planner
-        if planner is self._planner:
-            return True
-        plan = planner.plan(self.arrival, time.time())
-        if isinstance(plan.verdict, Pending):
-            self._plane.redecide_when(plan.verdict, self)
-            return True
-        return self._covered(plan)
 
     def _covered(self, plan: Plan) -> bool:
         place = self._place

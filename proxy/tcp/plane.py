@@ -48,7 +48,15 @@ class TcpPlane:
         passage = Passage(self, arrival, sock)
         self._passages.add(passage)
         self.metrics.connections(arrival.listener.name).count += 1
-        passage.begin()
+        try:
+            passage.begin()
+        except Exception as error:
+            self.failed(passage, error)
+
+    def failed(self, passage: Passage, error: Exception) -> None:
+        """A mistake of this program, and one connection's alone: it ends, and the operator is told."""
+        self.loop.call_exception_handler({"message": "a connection that is passed on", "exception": error})
+        passage.cut("reset")
 
     def swap(self, line: Line) -> None:
         """Put another line in force. Living connections are decided again.
@@ -66,7 +74,10 @@ class TcpPlane:
         """A share of them in each turn of the loop, so that ten thousand hold up no other."""
         wall = time.time()
         for passage in islice(passages, DECIDED_AT_ONCE):
-            passage.redecide(self.planner, wall)
+            try:
+                passage.redecide(self.planner, wall)
+            except Exception as error:
+                self.failed(passage, error)
         following = next(passages, None)
         if following is not None:
             self.loop.call_soon(self._redecide_some, chain((following,), passages))
@@ -151,4 +162,7 @@ class TcpPlane:
         self._sweeping = self.loop.call_later(PERIOD, self._sweep)
         now = time.monotonic()
         for passage in self.deadlines.due(now):
-            passage.look(now)
+            try:
+                passage.look(now)
+            except Exception as error:
+                self.failed(passage, error)

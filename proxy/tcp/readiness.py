@@ -77,7 +77,7 @@ class Readiness:
                 try:
                     handler(events)
                 except Exception as error:
-                    # A mistake of this program, and one connection's alone.
+                    # A mistake of this program, and one connection's alone: its limits end it.
                     self._loop.call_exception_handler({"message": "a connection that is passed on", "exception": error})
 
     def _go_on(self) -> None:

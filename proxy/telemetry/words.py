@@ -49,9 +49,46 @@ Outcome = Literal[
 ]
 """How a connection of a tls or tcp listener ended.
 
-`denied`: by the law. `unproven`: a credential did not verify. `unavailable`: a source of a home, or every permitted
-provider, is down. `unreachable`: no permitted provider could be connected, `timeout`: in time. `reset`: one side broke
-it. `idle`, `lifetime`: a limit ended it. `client-left`: before a provider was reached. `drained`: we ended.
+`denied`: by the law. `unproven`: a credential did not verify, or its source could not be asked. `unavailable`: every
+permitted provider is down or full. `unreachable`: no permitted provider could be connected, `timeout`: in time. `reset`:
+the provider broke it. `client-left`: the client did. `idle`, `lifetime`: a limit ended it. `drained`: we ended.
 """
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+State = Literal["closed", "slow-start", "half-open", "open"]
+"""What an endpoint's breaker lets through: all, a growing share, trials, nothing."""
+
+STATES: tuple[State, ...] = get_args(State)
+"""From best to worst: of several workers' the worst is shown."""
+
+Verdict = Literal["unknown", "ok", "country-mismatch", "distance-impossible"]
+"""What the evidence of an endpoint's whereabouts comes to."""
+
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+"""What one worker knows is known, and what speaks against an endpoint counts most."""
+
+Check = Literal["good", "bad"]
+"""What an active check came to."""
+
+CHECKS: tuple[Check, ...] = get_args(Check)
+
+Hindrance = Literal["not-permitted", "answered", "sent", "body", "attempts", "time", "budget"]
+"""Why a request was not tried again.
+
+`not-permitted`: no other provider may have it. `answered`: the client has had some of an answer. `sent`: it may have been
+acted upon. `body`: some of it is no longer held. `attempts`, `time`, `budget`: a limit of the policy.
+"""
+
+HINDRANCES: tuple[Hindrance, ...] = get_args(Hindrance)
+
+Waited = Literal["served", "late", "left", "refused"]
+"""How waiting for a provider at its connection cap ended. `left`: the client did. `refused`: the queue was full."""
+
+WAITED: tuple[Waited, ...] = get_args(Waited)
+
+NameAnswer = Literal["fresh", "remembered", "failed", "outside"]
+"""What DNS came to. `remembered`: the last good answer, since a new one failed. `outside`: an address that may not be
+dialled was among it."""
+
+NAME_ANSWERS: tuple[NameAnswer, ...] = get_args(NameAnswer)

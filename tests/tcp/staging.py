@@ -30,7 +30,7 @@ from proxy.telemetry.metrics import Metrics
 from tests.server.staged import lent
 
 MAINLAND = "1.2.4.8"
-GERMANY = "141.1.1.1"
+GERMANY = "193.99.144.80"
 BRITAIN = "81.2.69.142"
 PATIENCE = 20.0
 """Seconds after which a test that waits has failed."""
@@ -57,8 +57,10 @@ rules:
 guarantees:
   - {{unless: {{home: cn-mainland}}, never: {{operators: [China Telecom]}}}}
 listeners:
-  - {{name: raw, bind: "127.0.0.1:0", protocol: tcp, proxy_protocol: optional}}
-  - {{name: pass, bind: "127.0.0.1:0", protocol: tls, proxy_protocol: optional}}
+  - {{name: raw, bind: "127.0.0.1:0", protocol: tcp}}
+  - {{name: pass, bind: "127.0.0.1:0", protocol: tls}}
+  - {{name: raw-told, bind: "127.0.0.1:0", protocol: tcp, proxy_protocol: required}}
+  - {{name: pass-told, bind: "127.0.0.1:0", protocol: tls, proxy_protocol: required}}
 {more}
 log: {{path: access.log}}
 """
@@ -250,7 +252,9 @@ class Stage:
         return host, int(port)
 
     async def client(self, listener: str = "raw", *, source: str | None = None, receive: int | None = None) -> Peer:
-        """A connection to a listener; source: the address that a PROXY header says it comes from."""
+        """A connection to a listener; source: the address that a PROXY header says it comes from, at the listener's
+        twin that requires one."""
+        listener = listener if source is None else f"{listener}-told"
         sock = socket.socket()
         if receive is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
