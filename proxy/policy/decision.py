@@ -1,15 +1,23 @@
-"""The two outcomes of a decision. Only `decide` makes them; whatever reaches a provider takes a Permit."""
+"""What may reach a provider, and what may not. Only this floor makes any of it; whatever reaches a provider takes one.
+
+Permit       traffic, by a decision: `decide` alone makes it
+Denial       the other outcome of a decision
+ProbePermit  checks, which carry nothing of any client: `probe_permits` alone makes it, of a policy
+"""
 
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from proxy.policy.settings import Provider
+
+if TYPE_CHECKING:
+    from proxy.policy.policy import Policy
 
 Reason = Literal["no-zone", "home-unknown", "no-rule", "no-provider", "conflict", "forbidden"]
 """Why the law denies. (`unavailable` is no denial: something is permitted, nothing of it is healthy.)"""
 
-_MINT = object()  # shown by `decide` alone when it makes an outcome; a test looks for other uses
+_MINT = object()  # shown by who may make one, when it does; a test looks for other uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +41,12 @@ class RuleSay:
 
 
 class _Minted:
-    """Cannot be made, copied or unpickled outside `decide`."""
+    """Cannot be made, copied or unpickled elsewhere."""
 
     __slots__ = ()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(f"a {type(self).__name__} is made by decide alone")
+        raise TypeError(f"a {type(self).__name__} is made by the policy alone")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -102,3 +110,27 @@ class Denial(_Minted):
 
 
 Decision = Permit | Denial
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ProbePermit(_Minted):
+    """This provider may be checked. Made by `probe_permits` alone.
+
+    It is good for a connection of its own, never for one of a pool, on which nothing of any client is sent.
+    """
+
+    provider: Provider
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a ProbePermit is made by probe_permits alone")
+
+    def covers(self, provider: Provider) -> bool:
+        """Whether this provider, as defined here, may be checked: as Permit's."""
+        return provider == self.provider
+
+
+def probe_permits(policy: "Policy") -> tuple[ProbePermit, ...]:
+    """A permit for each provider that the policy has checked, in its order, whatever the rules say of it now."""
+    return tuple(ProbePermit(provider, _MINT) for provider in policy.providers if provider.health is not None)

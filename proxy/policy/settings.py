@@ -1,9 +1,11 @@
 """What a policy file says of providers, sources, listeners and bounds. Durations are seconds, sizes bytes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from proxy.policy.balance import Balance, Queue
+from proxy.policy.health import Breaker, HealthCheck, Location, Passive
 from proxy.policy.rules import Network
 
 Protocol = Literal["http", "tls", "tcp"]
@@ -76,8 +78,12 @@ class Provider:
     """A service that receives traffic.
 
     dial: the only networks that may be dialled, whatever DNS says; empty means the default guard.
-    host: which Host it sees, the client's or its own. connections: how many at once; None is no limit.
+    host: which Host it sees, the client's or its own. connections: how many at once; None is no limit. queue: who waits
+    where that is reached; None is nobody.
     send_proxy: the PROXY header that its tls and tcp endpoints are told the client with, before all else.
+    health: how its endpoints are checked; None is not at all, they are judged by their traffic alone.
+    location: where it says that it is. evidence: whether one that cannot be there, or answers from outside its zone, is
+    only recorded, or taken out of service.
     """
 
     name: str
@@ -92,6 +98,13 @@ class Provider:
     plaintext: bool
     connections: int | None
     send_proxy: Literal["none", "v1", "v2"] = "none"
+    health: HealthCheck | None = None
+    passive: Passive = field(default_factory=Passive)
+    breaker: Breaker = field(default_factory=Breaker)
+    balance: Balance = field(default_factory=Balance)
+    queue: Queue | None = field(default_factory=Queue)
+    location: Location | None = None
+    evidence: Literal["record", "enforce"] = "record"
 
 
 @dataclass(frozen=True, slots=True)

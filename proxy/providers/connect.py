@@ -20,7 +20,7 @@ from ipaddress import ip_address
 from itertools import chain, zip_longest
 from typing import Final
 
-from proxy.policy.decision import Permit
+from proxy.policy.decision import Permit, ProbePermit
 from proxy.policy.facts import Address
 from proxy.policy.settings import Endpoint, Provider
 from proxy.providers.descriptors import for_providers
@@ -41,7 +41,7 @@ Failed = Callable[[DialFailure], None]
 
 
 def connect(
-    permit: Permit,
+    permit: Permit | ProbePermit,
     provider: Provider,
     endpoint: Endpoint,
     resolver: Resolver,

@@ -18,7 +18,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import load_der_x509_certificate
 
-from proxy.policy.decision import Permit
+from proxy.policy.decision import Permit, ProbePermit
 from proxy.policy.settings import Endpoint, Provider
 from proxy.providers.connect import connect
 from proxy.providers.failure import DialFailure, DialMisuse, handshake_cause
@@ -36,7 +36,7 @@ _VERSIONS = {"TLSv1.2": 2, "TLSv1.3": 3}
 
 
 async def dial(
-    permit: Permit,
+    permit: Permit | ProbePermit,
     provider: Provider,
     endpoint: Endpoint,
     protocol_factory: Callable[[], P],
@@ -81,7 +81,11 @@ def _demand(provider: Provider, endpoint: Endpoint, context: ssl.SSLContext | No
 
 
 async def _connect(
-    loop: asyncio.AbstractEventLoop, permit: Permit, provider: Provider, endpoint: Endpoint, resolver: Resolver
+    loop: asyncio.AbstractEventLoop,
+    permit: Permit | ProbePermit,
+    provider: Provider,
+    endpoint: Endpoint,
+    resolver: Resolver,
 ) -> socket.socket:
     made: asyncio.Future[socket.socket] = loop.create_future()
 
