@@ -172,8 +172,8 @@ class House:
         """The sum of a family's samples of this name that carry these labels."""
         return sum(
             sample.value
-            for family in self.metrics.collect()
-            for sample in family.samples
+            for _, samples in self.metrics.families()
+            for sample in samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
