@@ -327,11 +327,16 @@ def policy_text(
 
 @asynccontextmanager
 async def staged(
-    scripts: Mapping[str, Script], *, splices: bool = True, receive: int | None = None, **options: str
+    scripts: Mapping[str, Script],
+    *,
+    real: Mapping[str, int] | None = None,
+    splices: bool = True,
+    receive: int | None = None,
+    **options: str,
 ) -> AsyncIterator[Stage]:
     """A running plane whose providers follow these scripts, by name; options as for `policy_text`.
 
-    receive: the size of the providers' receive buffers.
+    real: providers that are not played, and their ports. receive: the size of the played ones' receive buffers.
     """
     with TemporaryDirectory() as directory:
         stage = Stage(Path(directory))
@@ -339,7 +344,7 @@ async def staged(
         running = [provider.running() for provider in stage.providers.values()]
         for each in running:
             await each.__aenter__()
-        ports = {name: provider.port for name, provider in stage.providers.items()}
+        ports = {name: provider.port for name, provider in stage.providers.items()} | dict(real or {})
         opened = stage.open(policy_text(ports, **options))
         log = AccessLog(os.open(stage.folder / "access.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
         stage.plane = TcpPlane(opened.passing, stage.metrics, log, splices=splices)
