@@ -7,6 +7,7 @@ looked up, locked or formatted until somebody scrapes.
 from collections.abc import Callable
 
 from proxy.telemetry.histogram import Histogram
+from proxy.telemetry.snapshot import Labels, Table
 from proxy.telemetry.words import STATUS_CLASSES
 
 
@@ -17,6 +18,27 @@ class Cell:
 
     def __init__(self) -> None:
         self.count = 0
+
+
+class CellTable:
+    """The cells of one family: for its labels, a cell, or one for each word of its axis, all made at once."""
+
+    __slots__ = ("_rows", "_words")
+
+    def __init__(self, words: tuple[str, ...] = ("",)) -> None:
+        self._words = words
+        self._rows: dict[Labels, dict[str, Cell]] = {}
+
+    def cell(self, labels: Labels, word: str = "") -> Cell:
+        """The cell of these labels and this word; the same one each time. Raises KeyError for another word."""
+        row = self._rows.get(labels)
+        if row is None:
+            row = self._rows[labels] = {each: Cell() for each in self._words}
+        return row[word]
+
+    def table(self) -> Table:
+        """Their counts now."""
+        return {labels: tuple([cell.count for cell in row.values()]) for labels, row in self._rows.items()}
 
 
 class RequestCell:

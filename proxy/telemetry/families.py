@@ -13,10 +13,24 @@ from prometheus_client.samples import Sample
 
 from proxy.telemetry.histogram import BOUNDS
 from proxy.telemetry.snapshot import Labels, Row
-from proxy.telemetry.words import ATTEMPTS, DIRECTIONS, OUTCOMES, REASONS, RELOADS, STATUS_CLASSES
+from proxy.telemetry.words import (
+    ATTEMPTS,
+    CHECKS,
+    DIRECTIONS,
+    HINDRANCES,
+    NAME_ANSWERS,
+    OUTCOMES,
+    REASONS,
+    RELOADS,
+    STATES,
+    STATUS_CLASSES,
+    VERDICTS,
+    WAITED,
+)
 
 _PROVIDER = ("provider", "zone")
 _PLACE = ("listener", *_PROVIDER)
+_ENDPOINT = (*_PROVIDER, "endpoint")
 _UNITS = ("bytes", "seconds")
 _SUFFIX = {"counter": "_total", "info": "_info"}
 
@@ -36,12 +50,13 @@ _OWN_LE = Axis("le", ())
 class Layout(NamedTuple):
     """One family. name: without the suffix of its kind.
 
+    kind: a state is a gauge, 1 for one word of its axis and 0 for the others; its row is the place of that word.
     join: how the numbers of several processes become one; None: one process speaks for all, the first that knows.
     """
 
     name: str
     documentation: str
-    kind: Literal["counter", "gauge", "histogram", "info"]
+    kind: Literal["counter", "gauge", "histogram", "info", "state"]
     labels: Labels = ()
     axis: Axis | None = None
     join: Callable[[float, float], float] | None = operator.add
@@ -67,8 +82,9 @@ def of(metric: Metric) -> Family:
 def family(layout: Layout, rows: Iterable[tuple[Labels, Row]]) -> Family:
     """The samples of rows. The rows are taken one by one."""
     word = layout.name.rpartition("_")[2]
-    metric = Metric(layout.name, layout.documentation, layout.kind, word if word in _UNITS else "")
-    return Family(metric, _durations(layout, rows) if layout.kind == "histogram" else _numbers(layout, rows))
+    kind = "gauge" if layout.kind == "state" else layout.kind
+    metric = Metric(layout.name, layout.documentation, kind, word if word in _UNITS else "")
+    return Family(metric, _SAMPLES.get(layout.kind, _numbers)(layout, rows))
 
 
 def _numbers(layout: Layout, rows: Iterable[tuple[Labels, Row]]) -> Iterator[Sample]:
@@ -93,6 +109,13 @@ def _durations(layout: Layout, rows: Iterable[tuple[Labels, Row]]) -> Iterator[S
         yield Sample(f"{layout.name}_count", labels, sum(counts))
         yield Sample(f"{layout.name}_sum", labels, total)
 
+
+def _states(layout: Layout, rows: Iterable[tuple[Labels, Row]]) -> Iterator[Sample]:
+    width = 0 if layout.axis is None else len(layout.axis.words)
+    return _numbers(layout, ((values, tuple([float(place == at) for at in range(width)])) for values, (place,) in rows))
+
+
+_SAMPLES = {"histogram": _durations, "state": _states}
 
 REQUESTS = Layout(
     "domicile_requests",
@@ -172,6 +195,67 @@ TRIES = Layout(
     Axis("result", ATTEMPTS),
 )
 RETRIES = Layout("domicile_retries", "Tries at a provider that were not their request's first.", "counter", _PROVIDER)
+RETRIES_REFUSED = Layout(
+    "domicile_retries_refused",
+    "Requests that failed and were not tried again, by why.",
+    "counter",
+    (),
+    Axis("reason", HINDRANCES),
+)
+HEDGES = Layout("domicile_hedges", "Reads that were asked of this provider too, being late.", "counter", _PROVIDER)
+ENDPOINT_STATE = Layout(
+    "domicile_endpoint_state",
+    "What an endpoint's breaker lets through (1) and does not (0).",
+    "state",
+    _ENDPOINT,
+    Axis("state", STATES),
+    join=max,
+)
+BREAKER_TRIPS = Layout("domicile_breaker_trips", "How often an endpoint's breaker opened.", "counter", _ENDPOINT)
+CHECK_RESULTS = Layout(
+    "domicile_checks", "Active checks of an endpoint that ended.", "counter", _ENDPOINT, Axis("result", CHECKS)
+)
+CHECK_RTT = Layout(
+    "domicile_check_rtt_seconds",
+    "The shortest time in which an endpoint was ever connected to.",
+    "gauge",
+    _ENDPOINT,
+    join=min,
+)
+EVIDENCE = Layout(
+    "domicile_evidence",
+    "What checks show (1) of whether an endpoint is where it says.",
+    "state",
+    _ENDPOINT,
+    Axis("verdict", VERDICTS),
+    join=max,
+)
+QUEUE_WAITING = Layout(
+    "domicile_queue_waiting", "Requests that wait for a provider at its connection cap.", "gauge", _PROVIDER
+)
+QUEUE_ENDED = Layout(
+    "domicile_queue_ended",
+    "Requests that have waited for a provider at its connection cap, or found no place.",
+    "counter",
+    _PROVIDER,
+    Axis("outcome", WAITED),
+)
+NAMES = Layout(
+    "domicile_name_answers",
+    "Questions for a provider's addresses, by what came of them.",
+    "counter",
+    _PROVIDER,
+    Axis("result", NAME_ANSWERS),
+)
+SHED = Layout("domicile_shed", "Requests turned away because this proxy had too many.", "counter", ("listener",))
+RATE_LIMITED = Layout(
+    "domicile_rate_limited", "Requests turned away by a limit of rate.", "counter", ("listener", "limit")
+)
+CONCURRENCY_LIMIT = Layout(
+    "domicile_concurrency_limit", "How many requests the workers let in at once, as it is now.", "gauge"
+)
+UNDER_WAY = Layout("domicile_under_way", "Requests that are let in and not ended.", "gauge")
+LOOP_LAG = Layout("domicile_loop_lag_seconds", "How late the workers' loops came to a timer.", "histogram", (), _LE)
 SOURCE_ANSWERS = Layout(
     "domicile_source_answers",
     "What sources of a home answered, once for each request that asked them.",
@@ -209,7 +293,7 @@ CERTIFICATE_EXPIRY = Layout(
     "When a certificate expires, in seconds since the epoch.",
     "gauge",
     ("name",),
-    join=None,
+    join=min,
 )
 LOG_DROPPED = Layout("domicile_log_dropped", "Access-log lines that were dropped.", "counter")
 WORKERS = Layout("domicile_workers", "Workers that live.", "gauge")
@@ -221,7 +305,9 @@ RESIDENT_BYTES = Layout("domicile_worker_resident_bytes", "Memory that the livin
 
 FAMILIES = (
     *(REQUESTS, BYTES, REQUEST_DURATION, FIRST_BYTE, CONNECT_DURATION, PASSED, DENIALS, DECISIONS),
-    *(HEALTHY, CONNECTIONS, REFUSED, WITHDRAWN, TRIES, RETRIES),
+    *(HEALTHY, CONNECTIONS, REFUSED, WITHDRAWN, TRIES, RETRIES, RETRIES_REFUSED, HEDGES),
+    *(ENDPOINT_STATE, BREAKER_TRIPS, CHECK_RESULTS, CHECK_RTT, EVIDENCE, QUEUE_WAITING, QUEUE_ENDED, NAMES),
+    *(SHED, RATE_LIMITED, CONCURRENCY_LIMIT, UNDER_WAY, LOOP_LAG),
     *(SOURCE_ANSWERS, SOURCE_DURATION, SOURCE_CACHE, KEY_SET_AGE, GEOIP_AGE, GEOIP_REPLACEMENTS),
     *(POLICY, POLICY_RELOADS, CERTIFICATE_EXPIRY, LOG_DROPPED),
     *(WORKERS, WORKER_RESTARTS, PROCESSOR_SECONDS, RESIDENT_BYTES),

@@ -9,13 +9,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
+from proxy.telemetry import families
 from proxy.telemetry.exposition import SLICE
-from proxy.telemetry.families import FAMILIES, Family
+from proxy.telemetry.families import FAMILIES, Family, Layout
+from proxy.telemetry.fleet import EndpointReport, FleetReport
 from proxy.telemetry.merged import Merged
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.snapshot import Snapshot
 from proxy.telemetry.sources import LookUps, SourceReport
-from proxy.telemetry.words import ATTEMPTS, OUTCOMES, REASONS
+from proxy.telemetry.words import (
+    ATTEMPTS,
+    CHECKS,
+    HINDRANCES,
+    NAME_ANSWERS,
+    OUTCOMES,
+    REASONS,
+    STATES,
+    VERDICTS,
+    WAITED,
+    State,
+    Verdict,
+)
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -24,10 +38,10 @@ LISTENERS = ("edge", "pass")
 RULES = ("mainland", "europe", "everyone-else")
 
 
-def samples(families: Iterable[Family]) -> Samples:
+def samples(shown: Iterable[Family]) -> Samples:
     """All samples; each must come once."""
     found: Samples = {}
-    for _, each in families:
+    for _, each in shown:
         for sample in each:
             key = (sample.name, frozenset(sample.labels.items()))
             assert key not in found
@@ -79,6 +93,10 @@ def of_duration(place: tuple[str, str], which: str, eighths: int) -> Event:
     return lambda process: getattr(process.metrics.timings(*place), which).observe(eighths / 8)
 
 
+def of_lag(eighths: int) -> Event:
+    return lambda process: process.metrics.loop_lag.observe(eighths / 8)
+
+
 def of_cell(name: str, *labels: str) -> Event:
     def happen(process: Process) -> None:
         getattr(process.metrics, name)(*labels).count += 1
@@ -123,6 +141,14 @@ listeners, places = st.sampled_from(LISTENERS), st.sampled_from(PLACES)
 providers = places.map(lambda place: place[0])
 
 
+endpoints = places.map(lambda place: (*place, f"{place[0]}.example:443"))
+
+
+def placed(name: str, labels: st.SearchStrategy[tuple[str, ...]], *words: str) -> st.SearchStrategy[Event]:
+    word = [st.sampled_from(words)] if words else []
+    return labels.flatmap(lambda those: cells(name, *map(st.just, those), *word))
+
+
 def cells(name: str, *words: st.SearchStrategy[str]) -> st.SearchStrategy[Event]:
     return st.builds(of_cell, st.just(name), *words)
 
@@ -133,8 +159,17 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     cells("connections", listeners),
     cells("denials", listeners, st.sampled_from(REASONS)),
     cells("withdrawn", listeners, providers),
-    places.flatmap(lambda place: cells("retries", *map(st.just, place))),
-    places.flatmap(lambda place: cells("attempts", *map(st.just, place), st.sampled_from(ATTEMPTS))),
+    placed("retries", places),
+    placed("attempts", places, *ATTEMPTS),
+    placed("hedges", places),
+    placed("queue_ended", places, *WAITED),
+    placed("name_answers", places, *NAME_ANSWERS),
+    placed("breaker_trips", endpoints),
+    placed("checks", endpoints, *CHECKS),
+    cells("retries_refused", st.sampled_from(HINDRANCES)),
+    cells("shed", listeners),
+    cells("rate_limited", listeners, st.sampled_from(["uploads", "everyone"])),
+    st.builds(of_lag, st.integers(0, 1000)),
     places.flatmap(lambda place: cells("passed", listeners, *map(st.just, place), st.sampled_from(OUTCOMES))),
     st.builds(of_decision, st.sets(st.sampled_from(RULES)).map(tuple), st.integers(0, 9), st.booleans()),
     st.builds(of_others, st.just("refused"), st.tuples(listeners, st.sampled_from(["too-slow", "not-tls"]))),
@@ -242,6 +277,62 @@ def test_gauges_join_as_their_families_say():
     assert shown["domicile_geoip_age_seconds"] == 9
     assert shown["domicile_certificate_expiry_timestamp_seconds"] == 1
     assert shown["domicile_workers"] == 2
+
+
+def looking(state: State, verdict: Verdict | None, rtt: float | None, waiting: int, load: tuple[int, int]) -> Snapshot:
+    metrics = Metrics()
+    endpoint = EndpointReport("own-eu", "eu", "eu.example:443", state, verdict, rtt)
+    metrics.fleet(lambda: FleetReport([endpoint], [("own-eu", "eu", waiting)]))
+    metrics.overload(lambda: load)
+    return metrics.snapshot()
+
+
+LOOKS = st.builds(
+    looking,
+    st.sampled_from(STATES),
+    st.none() | st.sampled_from(VERDICTS),
+    st.none() | st.integers(1, 64).map(lambda number: number / 1024),
+    st.integers(0, 9),
+    st.tuples(st.integers(16, 99), st.integers(0, 16)),
+)
+
+
+@given(st.lists(LOOKS, min_size=1, max_size=4))
+def test_of_what_workers_see_the_worst_stands_and_the_shortest_way(looks):
+    merged = Merged()
+    for number, look in enumerate(looks):
+        merged.take(number, look)
+
+    shown = samples(merged.families(Metrics().snapshot()))
+
+    def column(family: Layout) -> list[float]:
+        return [row[0] for look in looks for row in look.table(family.name).values()]
+
+    def only(name: str, words: tuple[str, ...], label: str) -> list[str]:
+        place = {("provider", "own-eu"), ("zone", "eu"), ("endpoint", "eu.example:443")}
+        return [word for word in words if shown.get((name, frozenset({*place, (label, word)}))) == 1]
+
+    assert only("domicile_endpoint_state", STATES, "state") == [STATES[int(max(column(families.ENDPOINT_STATE)))]]
+    verdicts = column(families.EVIDENCE)
+    assert only("domicile_evidence", VERDICTS, "verdict") == ([VERDICTS[int(max(verdicts))]] if verdicts else [])
+    rtts = [value for (name, _), value in shown.items() if name == "domicile_check_rtt_seconds"]
+    assert rtts == ([min(column(families.CHECK_RTT))] if column(families.CHECK_RTT) else [])
+    plain = {name: value for (name, _), value in shown.items()}
+    assert plain["domicile_queue_waiting"] == sum(column(families.QUEUE_WAITING))
+    assert plain["domicile_concurrency_limit"] == sum(column(families.CONCURRENCY_LIMIT))
+    assert plain["domicile_under_way"] == sum(column(families.UNDER_WAY))
+
+
+def test_of_a_certificate_that_workers_saw_differently_the_first_end_stands():
+    merged, own = Merged(), Metrics()
+    for worker, seen in enumerate(({"own-eu eu.example:443": 5.0}, {"own-eu eu.example:443": 4.0}, {})):
+        metrics = Metrics()
+        metrics.certificates({"edge.pem": 9.0})
+        metrics.seen_certificates(lambda seen=seen: seen)
+        merged.take(worker, metrics.snapshot())
+
+    shown = {dict(labels).get("name"): value for (_, labels), value in samples(merged.families(own.snapshot())).items()}
+    assert (shown["edge.pem"], shown["own-eu eu.example:443"]) == (9, 4)
 
 
 def test_one_policy_is_shown_and_the_masters_first():

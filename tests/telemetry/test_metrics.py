@@ -11,10 +11,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from proxy.policy.decision import Reason
+from proxy.providers import breaker, evidence, retry_budget
 from proxy.telemetry.exposition import SLICE
+from proxy.telemetry.fleet import EndpointReport, FleetReport
 from proxy.telemetry.histogram import BOUNDS, Histogram
 from proxy.telemetry.metrics import NONE, Attempt, Metrics, Outcome
 from proxy.telemetry.sources import LookUps, SourceReport
+from proxy.telemetry.words import Hindrance, State, Verdict
 from tests.peers.process import program
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2"
@@ -37,6 +40,21 @@ DESIGNED = {
     "domicile_withdrawn_total": {"listener", "provider"},
     "domicile_attempts_total": {"provider", "zone", "result"},
     "domicile_retries_total": {"provider", "zone"},
+    "domicile_retries_refused_total": {"reason"},
+    "domicile_hedges_total": {"provider", "zone"},
+    "domicile_endpoint_state": {"provider", "zone", "endpoint", "state"},
+    "domicile_breaker_trips_total": {"provider", "zone", "endpoint"},
+    "domicile_checks_total": {"provider", "zone", "endpoint", "result"},
+    "domicile_check_rtt_seconds": {"provider", "zone", "endpoint"},
+    "domicile_evidence": {"provider", "zone", "endpoint", "verdict"},
+    "domicile_queue_waiting": {"provider", "zone"},
+    "domicile_queue_ended_total": {"provider", "zone", "outcome"},
+    "domicile_name_answers_total": {"provider", "zone", "result"},
+    "domicile_shed_total": {"listener"},
+    "domicile_rate_limited_total": {"listener", "limit"},
+    "domicile_concurrency_limit": set(),
+    "domicile_under_way": set(),
+    "domicile_loop_lag_seconds_bucket": {"le"},
     "domicile_passed_connections_total": {"listener", "provider", "zone", "outcome"},
     "domicile_workers": set(),
     "domicile_worker_restarts_total": set(),
@@ -75,6 +93,13 @@ SOURCES = SourceReport(
 )
 
 
+ENDPOINT = ("china-telecom", "cn-mainland", "ct.example:443")
+FLEET = FleetReport(
+    endpoints=[EndpointReport(*ENDPOINT, "half-open", "country-mismatch", 0.004)],
+    queues=[("china-telecom", "cn-mainland", 2)],
+)
+
+
 def filled(*, worker: bool = True) -> Metrics:
     metrics = Metrics(worker=worker)
     metrics.requests("edge", "china-telecom", "cn-mainland")
@@ -83,6 +108,15 @@ def filled(*, worker: bool = True) -> Metrics:
     metrics.attempts("china-telecom", "cn-mainland", "answered")
     metrics.retries("china-telecom", "cn-mainland")
     metrics.passed("pass", "china-telecom", "cn-mainland", "completed")
+    metrics.hedges("china-telecom", "cn-mainland")
+    metrics.breaker_trips(*ENDPOINT)
+    metrics.checks(*ENDPOINT, "good")
+    metrics.queue_ended("china-telecom", "cn-mainland", "late")
+    metrics.name_answers("china-telecom", "cn-mainland", "fresh")
+    metrics.rate_limited("edge", "uploads")
+    metrics.fleet(lambda: FLEET)
+    metrics.overload(lambda: (100, 3))
+    metrics.loop_lag.observe(0.002)
     metrics.workers(lambda: 2)
     metrics.policy("sha256:00", ["mainland"])
     metrics.certificates({"edge.pem": 1.9e9})
@@ -159,6 +193,71 @@ def test_a_passed_connection_shows_every_outcome_at_zero():
     shown = {o: value(metrics, "domicile_passed_connections_total", **place, outcome=o) for o in get_args(Outcome)}
     assert shown == {outcome: float(outcome == "idle") for outcome in get_args(Outcome)}
     assert value(metrics, "domicile_connections", listener="pass") == 0
+
+
+def test_an_endpoint_is_in_one_state_and_has_one_verdict():
+    metrics = filled()
+    place = dict(zip(("provider", "zone", "endpoint"), ENDPOINT, strict=True))
+
+    states = {state: value(metrics, "domicile_endpoint_state", **place, state=state) for state in get_args(State)}
+    assert states == {"closed": 0, "slow-start": 0, "half-open": 1, "open": 0}
+    verdicts = {word: value(metrics, "domicile_evidence", **place, verdict=word) for word in get_args(Verdict)}
+    assert verdicts == {"unknown": 0, "ok": 0, "country-mismatch": 1, "distance-impossible": 0}
+    assert value(metrics, "domicile_check_rtt_seconds", **place) == 0.004
+
+
+def test_what_nobody_looked_for_is_not_shown():
+    metrics = Metrics()
+    metrics.fleet(lambda: FleetReport(endpoints=[EndpointReport(*ENDPOINT, "closed")]))
+
+    shown = {name for name, _ in scraped(metrics)}
+    assert "domicile_endpoint_state" in shown
+    assert not shown & {"domicile_evidence", "domicile_check_rtt_seconds", "domicile_concurrency_limit"}
+
+
+def test_the_words_are_those_of_what_is_counted():
+    assert set(get_args(State)) == set(get_args(breaker.Kind))
+    assert set(get_args(Verdict)) == set(get_args(evidence.Verdict))
+    assert get_args(Hindrance) == get_args(retry_budget.Hindrance)
+
+
+def test_reasons_not_to_try_again_show_at_zero():
+    metrics = Metrics()
+    metrics.retries_refused("sent").count += 1
+
+    shown = {reason: value(metrics, "domicile_retries_refused_total", reason=reason) for reason in get_args(Hindrance)}
+    assert shown == {reason: float(reason == "sent") for reason in get_args(Hindrance)}
+
+
+def test_requests_under_way_and_how_many_may_be():
+    metrics = Metrics()
+    limit, under_way = 64, 12
+    metrics.overload(lambda: (limit, under_way))
+    assert value(metrics, "domicile_concurrency_limit") == 64
+    under_way = 13
+    assert value(metrics, "domicile_under_way") == 13
+
+
+def test_what_was_turned_away():
+    metrics = Metrics()
+    metrics.connections("edge")
+    assert value(metrics, "domicile_shed_total", listener="edge") == 0
+    metrics.shed("edge").count += 2
+    metrics.rate_limited("edge", "uploads").count += 1
+
+    assert value(metrics, "domicile_shed_total", listener="edge") == 2
+    assert value(metrics, "domicile_rate_limited_total", listener="edge", limit="uploads") == 1
+
+
+def test_certificates_that_providers_showed_stand_beside_those_of_the_policy():
+    metrics = Metrics()
+    seen = {"own-eu eu.example:443": 2e9}
+    metrics.certificates({"edge.pem": 1.9e9})
+    metrics.seen_certificates(lambda: seen)
+
+    name = "domicile_certificate_expiry_timestamp_seconds"
+    assert value(metrics, name, name="edge.pem") == 1.9e9
+    assert value(metrics, name, name="own-eu eu.example:443") == 2e9
 
 
 def test_workers_and_their_restarts():

@@ -18,9 +18,11 @@ import yaml
 from proxy.admin import AdminServer, Crew, Readiness, Status
 from proxy.policy.decision import Reason
 from proxy.policy.settings import TcpBind
+from proxy.telemetry.fleet import EndpointReport, FleetReport
 from proxy.telemetry.metrics import UNAVAILABLE, Attempt, Metrics, Outcome, Reload
 from proxy.telemetry.record import line, static_part
 from proxy.telemetry.sources import LookUps, SourceReport
+from proxy.telemetry.words import CHECKS, HINDRANCES, NAME_ANSWERS, STATES, VERDICTS, WAITED
 from tests.peers.process import program
 from tests.peers.prometheus import Prometheus, prometheus
 
@@ -47,6 +49,26 @@ class Traffic:
         for name, zone in PLACES.items():
             self.metrics.attempts(name, zone, "answered")
         self.metrics.workers(lambda: 2)
+        self.metrics.fleet(self.fleet)
+        self.metrics.overload(lambda: (100, 3))
+        for each in self.fleet().endpoints:
+            self.metrics.breaker_trips(each.provider, each.zone, each.endpoint)
+            self.metrics.checks(each.provider, each.zone, each.endpoint, "good")
+        for name, zone in PLACES.items():
+            self.metrics.hedges(name, zone)
+            self.metrics.queue_ended(name, zone, "served")
+            self.metrics.name_answers(name, zone, "fresh")
+
+    def fleet(self) -> FleetReport:
+        return FleetReport(
+            endpoints=[
+                EndpointReport(name, zone, f"{name}.example:443", "closed", "ok", 0.02)
+                for name, zone in PLACES.items()
+                if name != "own-cloud"
+            ]
+            + [EndpointReport("own-cloud", "elsewhere", "own-cloud.example:443", "open", "country-mismatch", 0.3)],
+            queues=[(name, zone, 0) for name, zone in PLACES.items()],
+        )
 
     def sources(self) -> SourceReport:
         return SourceReport(
@@ -68,6 +90,9 @@ class Traffic:
             self.metrics.attempts(name, PLACES[name], "refused").count += 1
         self.timings["own-eu"].connect.observe(0.02)
         self.metrics.passed("pass", "own-eu", "eu", "completed").count += 1
+        self.metrics.loop_lag.observe(0.001)
+        self.metrics.shed("edge").count += 1
+        self.metrics.rate_limited("edge", "uploads").count += 1
         self.denied.status[4] += 1
         self.metrics.denials("edge", "no-rule").count += 1
         self.rules.count += 1
@@ -197,6 +222,7 @@ def test_the_documentation_lists_every_family_with_its_labels():
     documented = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     traffic = Traffic()
     traffic.metrics.withdrawn("edge", "own-eu")
+    traffic.metrics.rate_limited("edge", "uploads")
     traffic.metrics.retries("own-eu", "eu")
     traffic.metrics.passed("pass", "own-eu", "eu", "completed")
 
@@ -212,6 +238,7 @@ def test_the_documentation_lists_every_family_with_its_labels():
 def test_the_documentation_explains_every_word_of_a_label():
     text = (ROOT / "docs" / "metrics.md").read_text()
     words = {
+        *(*STATES, *VERDICTS, *CHECKS, *HINDRANCES, *WAITED, *NAME_ANSWERS),
         *get_args(Attempt),
         *get_args(Outcome),
         *get_args(Reload),
