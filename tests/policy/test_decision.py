@@ -1,4 +1,4 @@
-"""Only `decide` makes a permit or a denial."""
+"""Only `decide` makes a permit or a denial, and only the policy a permit for checks."""
 
 import ast
 import copy
@@ -10,12 +10,14 @@ import pytest
 
 import proxy
 from proxy.policy.decide import decide
-from proxy.policy.decision import Denial, Permit
+from proxy.policy.decision import Denial, Permit, probe_permits
 from proxy.policy.facts import Facts
+from proxy.policy.health import HealthCheck
+from tests.policy.samples import a_policy, a_provider, some_zones
 from tests.policy.truth_table import MODEL
 
 TREE = Path(proxy.__file__).parent
-OUTCOMES = {"Permit", "Denial"}
+OUTCOMES = {"Permit", "Denial", "ProbePermit"}
 
 
 def makings(source):
@@ -49,6 +51,7 @@ def test_the_walk_sees_every_way_to_make_one():
     for source in (
         "Permit(1)",
         "decision.Denial(1)",
+        "ProbePermit(1)",
         "from proxy.policy.decision import Permit as P\nP(1)",
         "P = Permit\nP(1)",
         "object.__new__(Permit)",
@@ -66,25 +69,55 @@ def test_only_decide_makes_one():
     assert making == {"policy/decide.py", "policy/decision.py"}
 
 
+CHECKED = a_provider("checked", "Example Inc", "eu", health=HealthCheck())
+UNCHECKED = a_provider("unchecked", "Example Inc", "eu")
+
+
+def probes(*providers):
+    return probe_permits(a_policy(some_zones(eu=("EEA",), elsewhere="*"), providers))
+
+
 def outcomes():
     permit = decide(MODEL, Facts(0, home="eu"))
     denial = decide(MODEL, Facts(0))
     assert isinstance(permit, Permit)
     assert isinstance(denial, Denial)
-    return permit, denial
+    return permit, denial, *probes(CHECKED)
 
 
-@pytest.mark.parametrize("outcome", outcomes(), ids=["permit", "denial"])
+@pytest.mark.parametrize("outcome", outcomes(), ids=["permit", "denial", "probe"])
 def test_none_can_be_made_or_multiplied_elsewhere(outcome):
     fields = {name: getattr(outcome, name) for name in type(outcome).__dataclass_fields__ if name != "mint"}
     with pytest.raises(TypeError):
         type(outcome)(**fields)
     with pytest.raises(TypeError):
         type(outcome)(**fields, mint=object())
-    with pytest.raises((TypeError, ValueError)):
-        replace(outcome, home="cn-mainland")
+    for changes in ({}, {"home": "cn-mainland"}, {"provider": UNCHECKED}):
+        with pytest.raises((TypeError, ValueError)):
+            replace(outcome, **changes)
     for multiply in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError):
             multiply(outcome)
-    with pytest.raises(AttributeError):
-        outcome.home = "cn-mainland"
+    for name in fields:
+        with pytest.raises(AttributeError):
+            setattr(outcome, name, fields[name])
+
+
+def test_checks_are_permitted_where_the_policy_wants_them_whatever_its_rules_say():
+    second = replace(CHECKED, name="second")
+    assert [each.provider.name for each in probes(CHECKED, UNCHECKED, second)] == ["checked", "second"]
+    assert probes(UNCHECKED) == ()
+
+
+@pytest.mark.parametrize("changes", [{"zone": "elsewhere"}, {"operator": "Other Inc"}, {"health": None}, {"name": "a"}])
+def test_a_permit_for_checks_covers_one_provider_as_it_is_defined(changes):
+    (permit,) = probes(CHECKED)
+    assert permit.covers(CHECKED)
+    assert permit.covers(replace(CHECKED)), "an equal definition of a later policy is the same provider"
+    assert not permit.covers(replace(CHECKED, **changes))
+
+
+def test_a_permit_for_checks_is_no_permit_for_traffic():
+    (permit,) = probes(CHECKED)
+    assert not isinstance(permit, Permit)
+    assert not hasattr(permit, "names"), "it keeps no connection alive on reload"

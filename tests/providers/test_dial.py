@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from proxy.policy.decision import probe_permits
+from proxy.policy.health import HealthCheck
 from proxy.policy.settings import Endpoint, ProviderTimeouts
 from proxy.providers import connect as connect_module
 from proxy.providers.contexts import provider_context
@@ -17,6 +19,7 @@ from proxy.providers.resolve import Resolver
 from tests.providers.peers import (
     Caller,
     Eager,
+    a_law,
     a_place,
     black_hole,
     hang_up,
@@ -238,6 +241,23 @@ async def test_no_permit_no_socket():
         for permit in (permit_for(other), permit_for(dataclasses.replace(place, zone="elsewhere"))):
             with pytest.raises(DialMisuse, match="no permit"):
                 await attempt(permit)
+        assert provider.accepted == 1
+
+
+async def test_a_permit_for_checks_opens_a_socket_to_its_own_provider_alone():
+    async with listening() as provider:
+        place = a_place("127.0.0.1", provider.port, health=HealthCheck(kind="tcp"))
+        (permit,) = probe_permits(a_law(place))
+
+        async def attempt(target):
+            return await dial(permit, target, target.endpoints[0], Eager, context=None, resolver=names())
+
+        transport, caller = await attempt(place)
+        await provider.heard.wait()
+        await hang_up(transport, caller)
+        for changes in ({"name": "other"}, {"zone": "elsewhere"}):
+            with pytest.raises(DialMisuse, match="no permit"):
+                await attempt(dataclasses.replace(place, **changes))
         assert provider.accepted == 1
 
 

@@ -1,4 +1,7 @@
-"""One function in the tree opens provider sockets. (What aiohttp opens, key sets and the like, is no provider.)"""
+"""One function in the tree opens provider sockets, and no other permit than traffic's reaches a pool.
+
+(What aiohttp opens, key sets and the like, is no provider.)
+"""
 
 import ast
 from collections import Counter
@@ -21,19 +24,23 @@ OPENERS = {
     "urlopen",
 }
 
+# Who may hold a permit for checks: the floor that mints it, what opens a socket with it, and what checks.
+HOLDERS = {"policy/decision.py", "providers/connect.py", "providers/dial.py", "providers/checking.py"}
+POOLING = {"take", "give", "pool", "Pool"}
+
 ROOT = Path(proxy.__file__).parent
 
 
-def mentions(source):
-    """The openers that a module names in any way: called, passed on, imported."""
+def mentions(source, wanted=OPENERS):
+    """What of these a module names in any way: called, passed on, imported."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and node.attr in OPENERS:
+        if isinstance(node, ast.Attribute) and node.attr in wanted:
             yield node.attr
-        elif isinstance(node, ast.Name) and node.id in OPENERS:
+        elif isinstance(node, ast.Name) and node.id in wanted:
             yield node.id
         elif isinstance(node, ast.ImportFrom):
-            yield from (alias.name for alias in node.names if alias.name in OPENERS)
-        elif isinstance(node, ast.Constant) and node.value in OPENERS:
+            yield from (alias.name for alias in node.names if alias.name in wanted)
+        elif isinstance(node, ast.Constant) and node.value in wanted:
             yield node.value
 
 
@@ -57,3 +64,16 @@ def test_only_connect_opens_connections():
         "providers/connect.py": Counter(connect_ex=1),
         "providers/dial.py": Counter(create_connection=1, start_tls=1),
     }
+
+
+def test_a_permit_for_checks_is_held_by_checks_alone_which_know_no_pool():
+    holders = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob("*.py")
+        if any(mentions(path.read_text(), {"ProbePermit", "probe_permits"}))
+    }
+    # Whoever puts the two together when a policy is loaded asks for permits and hands them on, unseen.
+    assert {each for each in holders if not each.startswith("server/")} <= HOLDERS
+    for each in holders - {"policy/decision.py"}:
+        if each.startswith("providers/"):
+            assert not set(mentions((ROOT / each).read_text(), POOLING)), each
