@@ -10,46 +10,33 @@
 """
 
 import asyncio
-import os
 import signal
 import socket
-import sys
-import time
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
 from proxy.admin import (
     AdminServer,
-    Readiness,
-    Status,
-    WorkerReport,
-    provider_statuses,
-    provider_words,
-    summed,
 )
-from proxy.admin import Crew as CrewSize
 from proxy.config import Loaded
 from proxy.policy.policy import Policy
 from proxy.policy.settings import Bind
-from proxy.server.account import introduction, listener_statuses, version
+from proxy.server.account import introduction
 from proxy.server.binding import BindError, Bound, bind_text
 from proxy.server.crew import Crew
+from proxy.server.handover import Handover
 from proxy.server.journal import JOURNAL, unforeseen
 from proxy.server.listening import Key, Sockets, by_address
 from proxy.server.load import LoadRefused
 from proxy.server.notify import Notifier, activated
-from proxy.server.orders import Reported
+from proxy.server.overview import Overview, Standing
 from proxy.server.processors import processors, usable
 from proxy.server.reread import reread
-from proxy.server.succession import ENVIRONMENT, Control, Inheritance, Succession, occupied, take_over
+from proxy.server.succession import Inheritance, occupied, take_over
 from proxy.telemetry.log_collector import LogCollector
 from proxy.telemetry.log_target import Target
-from proxy.telemetry.merged import Merged
 from proxy.telemetry.metrics import Metrics
-
-FRESH = 0.1
-"""Seconds that a scrape waits for the workers' counts."""
 
 LOOK = 1.0
 """Seconds between looks at the workers."""
@@ -60,22 +47,18 @@ class Master:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._began = time.monotonic()
         self._metrics = Metrics()
-        self._merged = Merged()
-        self._reports: dict[int, WorkerReport] = {}
+        self._overview = Overview(self._metrics, lambda: self._crew, self._standing)
         self._notifier = Notifier()
         self._policy: Policy
         self._sockets: Sockets
         self._crew: Crew
         self._log: LogCollector
         self._admin: AdminServer
-        self._control: Control | None = None
-        self._succession: Succession
+        self._handover: Handover
         self._started = False
         self._draining = False
         self._succeeded = False
-        self._yielding = False
         self._terminated = asyncio.Event()
         self._hasty = asyncio.Event()
         self._reload_wanted = False
@@ -114,30 +97,29 @@ class Master:
         size = policy.workers.count or usable()
         self._policy = policy
         self._sockets = Sockets(size, _inherited(inheritance))
-        self._succession = Succession(
-            self._handed,
-            self._handed_admin,
-            self._may_leave,
-            self._begin_yielding,
-            self._end_yielding,
-            self._leave,
+        self._handover = Handover(
+            self._path, self._handed, self._handed_admin, self._may_leave, self._stay, self._leave
         )
         prepared = self._sockets.prepare(policy.listeners)
         try:
             self._log = LogCollector(_target(policy.log.path))
+            self._crew = Crew(
+                size,
+                processors() if policy.workers.affinity else [],
+                self._log.attach,
+                self._overview.heard,
+                self._overview.gone,
+            )
             self._admin = await self._open_admin(policy.admin.bind, None if inheritance is None else inheritance.admin)
         except (LoadRefused, BindError):
             prepared.abandon()
             raise
         self._metrics.log_dropped(lambda: self._log.dropped)
-        self._crew = Crew(
-            size, processors() if policy.workers.affinity else [], self._log.attach, self._heard, self._gone
-        )
         self._metrics.workers(lambda: self._crew.living, lambda: self._crew.restarted)
         try:
             await self._crew.begin(policy, prepared.plan)
             self._sockets.commit(prepared)
-            self._open_control(policy.control)
+            self._handover.listen(policy.control)
         except BaseException:
             self._crew.kill()
             prepared.abandon()
@@ -159,20 +141,15 @@ class Master:
             where = inherited[1]
         elif inherited is not None:
             inherited[1].close()
-        admin = AdminServer(where, self._exposition, self._readiness, self._status)
+        admin = AdminServer(where, self._overview.exposition, self._overview.readiness, self._overview.status)
         try:
             await admin.start()
         except OSError as error:
             raise BindError("admin", bind, error) from error
         return admin
 
-    def _open_control(self, path: Path | None) -> None:
-        if path is None:
-            return
-        try:
-            self._control = Control(path, self._succession.serve)
-        except OSError as error:
-            raise LoadRefused((f"control: {path}: {(error.strerror or 'cannot be opened').lower()}",)) from error
+    def _standing(self) -> Standing:
+        return Standing(self._policy, self._sockets.addresses(), self._started, self._draining, self._log.problem)
 
     def _told_policy(self, policy: Policy) -> None:
         self._policy = policy
@@ -190,7 +167,7 @@ class Master:
 
     def _want_reload(self) -> None:
         self._reload_wanted = True
-        if self._started and self._reloading is None and not self._draining and not self._yielding:
+        if self._started and self._reloading is None and not self._draining and not self._handover.yielding:
             self._reloading = asyncio.get_running_loop().create_task(self._reload_while_wanted())
 
     async def _reload_while_wanted(self) -> None:
@@ -239,7 +216,7 @@ class Master:
                 if policy.admin.bind != old.admin.bind:
                     admin = await self._open_admin(policy.admin.bind)
                 if policy.control != old.control:
-                    self._move_control(policy.control)
+                    self._handover.listen(policy.control)
             except (LoadRefused, BindError):
                 self._crew.abandon()
                 if target is not None:
@@ -260,17 +237,6 @@ class Master:
         await self._crew.commit(prepared.plan)
         self._told_policy(policy)
 
-    def _move_control(self, path: Path | None) -> None:
-        left = self._control
-        self._control = None
-        try:
-            self._open_control(path)
-        except LoadRefused:
-            self._control = left
-            raise
-        if left is not None:
-            left.close()
-
     def _do_aside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._aside.add(task)
@@ -283,83 +249,17 @@ class Master:
 
     # -- workers
 
-    def _heard(self, serial: int, said: Reported) -> None:
-        self._reports[serial] = said.report
-        self._merged.take(serial, said.snapshot)
-
-    def _gone(self, serial: int) -> None:
-        self._reports.pop(serial, None)
-        self._merged.gone(serial)
-
     async def _look_on(self) -> None:
         while not self._draining:
             await asyncio.sleep(min(LOOK, self._notifier.watchdog or LOOK))
             if self._crew.look():
                 self._notifier.alive()
 
-    # -- what the admin endpoints are told
-
-    async def _exposition(self, accept: str) -> tuple[str, Iterator[bytes]]:
-        await self._crew.report(FRESH)
-        process = await asyncio.to_thread(self._metrics.process)
-        return self._merged.pieces(self._metrics.snapshot(), accept, process)
-
-    def _size(self) -> CrewSize:
-        return CrewSize(self._crew.living, self._crew.size)
-
-    def _readiness(self) -> Readiness:
-        return Readiness(
-            policy_loaded=self._started,
-            listeners_bound=bool(self._sockets.addresses()),
-            draining=self._draining,
-            providers=provider_words(self._policy.providers, summed(self._reports.values())),
-            workers=self._size(),
-        )
-
-    async def _status(self) -> Status:
-        await self._crew.report(FRESH)
-        total = summed(self._reports.values())
-        return Status(
-            version=version(),
-            digest=self._policy.digest,
-            uptime=time.monotonic() - self._began,
-            draining=self._draining,
-            connections=total.open_connections,
-            listeners=listener_statuses(self._policy.listeners, self._sockets.addresses(), total),
-            providers=provider_statuses(self._policy.providers, total),
-            log_dropped=self._merged.log_dropped(self._metrics.snapshot()),
-            log_problem=self._log.problem or total.log_problem,
-            workers=self._size(),
-        )
-
     # -- another program takes over
 
     def _want_upgrade(self) -> None:
-        if not self._started or self._draining:
-            return
-        why = self._may_leave()
-        if why is not None or self._yielding:
-            JOURNAL.warning("no upgrade: %s", why or "another program is taking over already")
-            return
-        self._do_aside(self._start_successor())
-
-    async def _start_successor(self) -> None:
-        ours, theirs = socket.socketpair()
-        command = (sys.executable, "-P", "-m", "proxy.cli", "serve", "--upgrade", str(self._path))
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), ENVIRONMENT: str(theirs.fileno())}
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, env=environment, pass_fds=(theirs.fileno(),)
-            )
-        except OSError as error:
-            ours.close()
-            JOURNAL.error("no upgrade: the new program cannot be started: %s", os.strerror(error.errno or 0).lower())
-            return
-        finally:
-            theirs.close()
-        JOURNAL.info("upgrade: the next program is starting")
-        self._succession.serve(ours)
-        await process.wait()
+        if self._started and not self._draining:
+            self._do_aside(self._handover.start_successor())
 
     def _handed(self) -> Iterable[tuple[Key, Bound]]:
         return [(key, bound) for key, bounds in self._sockets.all().items() for bound in bounds]
@@ -373,17 +273,11 @@ class Master:
             return "it is reading its policy"
         return "it is ending" if self._draining else None
 
-    def _begin_yielding(self) -> None:
-        self._yielding = True
-
-    def _end_yielding(self) -> None:
-        JOURNAL.error("upgrade: the new program ended before it served; this one serves on")
-        self._yielding = False
+    def _stay(self) -> None:
         if self._reload_wanted:
             self._want_reload()
 
     def _leave(self, pid: int) -> None:
-        JOURNAL.info("upgrade: program %d serves", pid)
         self._succeeded = True
         self._notifier.succeeded_by(pid)
         self._terminated.set()
@@ -394,8 +288,7 @@ class Master:
         grace = self._policy.timeouts.drain
         JOURNAL.info("draining for at most %g seconds", grace)
         self._draining = True
-        if self._control is not None:
-            self._control.close()
+        self._handover.close()
         if self._reloading is not None:
             self._reloading.cancel()
         if self._succeeded:
