@@ -27,7 +27,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_there_are_examples() -> None:
-    assert EXAMPLES == ["ai-gateway", "mainland-china", "quickstart"]
+    assert EXAMPLES == ["ai-gateway", "mainland-china", "never-decrypted", "quickstart"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
