@@ -1,4 +1,4 @@
-"""config/never-decrypted over real sockets: the client's TLS ends at the provider, and at the one that it belongs to."""
+"""config/never-decrypted over real sockets: a client's TLS ends at its provider, and at no other."""
 
 import contextlib
 import socket
