@@ -78,18 +78,20 @@ VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVe
 
 @VERSIONS
 async def test_everything_arrives_both_ways(authority: Authority, version: ssl.TLSVersion) -> None:
-    async with serving(authority.issue(["storage.example"]), echo, version) as server:
-        async with wrapping(authority, server.port) as stage:
-            client = await stage.client()
-            sent = os.urandom(LARGE)
-            sending = asyncio.create_task(client.send(sent))
-            assert await client.exactly(len(sent)) == sent
-            await sending
-            client.end()
-            assert await client.rest() == b""
-            (record,) = await stage.records(1)
-            assert (record["reason"], record["to_provider"], record["to_client"]) == (None, LARGE, LARGE)
-            await stage.nothing_left()
+    async with (
+        serving(authority.issue(["storage.example"]), echo, version) as server,
+        wrapping(authority, server.port) as stage,
+    ):
+        client = await stage.client()
+        sent = os.urandom(LARGE)
+        sending = asyncio.create_task(client.send(sent))
+        assert await client.exactly(len(sent)) == sent
+        await sending
+        client.end()
+        assert await client.rest() == b""
+        (record,) = await stage.records(1)
+        assert (record["reason"], record["to_provider"], record["to_client"]) == (None, LARGE, LARGE)
+        await stage.nothing_left()
 
 
 @VERSIONS
@@ -100,13 +102,15 @@ async def test_close_notify_is_an_end(authority: Authority, version: ssl.TLSVers
         writer.close()
         await writer.wait_closed()
 
-    async with serving(authority.issue(["storage.example"]), once, version) as server:
-        async with wrapping(authority, server.port) as stage:
-            client = await stage.client()
-            assert len(await client.rest()) == LARGE
-            client.close()
-            assert [record["reason"] for record in await stage.records(1)] == [None]
-            await stage.nothing_left()
+    async with (
+        serving(authority.issue(["storage.example"]), once, version) as server,
+        wrapping(authority, server.port) as stage,
+    ):
+        client = await stage.client()
+        assert len(await client.rest()) == LARGE
+        client.close()
+        assert [record["reason"] for record in await stage.records(1)] == [None]
+        await stage.nothing_left()
 
 
 @VERSIONS
@@ -120,14 +124,16 @@ async def test_a_cut_is_a_reset(authority: Authority, version: ssl.TLSVersion) -
             sock.shutdown(socket.SHUT_WR)
         await reader.read()
 
-    async with serving(authority.issue(["storage.example"]), cut, version) as server:
-        async with wrapping(authority, server.port) as stage:
-            client = await stage.client()
-            assert await client.exactly(10) == b"half of it"
-            await client.send(b".")
-            assert await client.was_reset()
-            assert [record["reason"] for record in await stage.records(1)] == ["reset"]
-            await stage.nothing_left()
+    async with (
+        serving(authority.issue(["storage.example"]), cut, version) as server,
+        wrapping(authority, server.port) as stage,
+    ):
+        client = await stage.client()
+        assert await client.exactly(10) == b"half of it"
+        await client.send(b".")
+        assert await client.was_reset()
+        assert [record["reason"] for record in await stage.records(1)] == ["reset"]
+        await stage.nothing_left()
 
 
 async def test_a_client_that_ends_still_gets_its_answer(authority: Authority) -> None:
@@ -139,26 +145,27 @@ async def test_a_client_that_ends_still_gets_its_answer(authority: Authority) ->
             await writer.drain()
         assert await reader.read() == b""
 
-    async with serving(authority.issue(["storage.example"]), slowly) as server:
-        async with wrapping(authority, server.port) as stage:
-            client = await stage.client()
-            await client.send(b"hello")
-            client.end()
-            assert await client.rest() == b"part part part "
-            await server.ended.wait()
-            await stage.nothing_left()
+    async with (
+        serving(authority.issue(["storage.example"]), slowly) as server,
+        wrapping(authority, server.port) as stage,
+    ):
+        client = await stage.client()
+        await client.send(b"hello")
+        client.end()
+        assert await client.rest() == b"part part part "
+        await server.ended.wait()
+        await stage.nothing_left()
 
 
 async def test_a_client_that_resets_takes_the_provider_along(authority: Authority) -> None:
-    async with serving(authority.issue(["storage.example"]), echo) as server:
-        async with wrapping(authority, server.port) as stage:
-            client = await stage.client()
-            await client.send(b"hello")
-            assert await client.exactly(5) == b"hello"
-            client.reset()
-            await stage.nothing_left(within=PROMISE)
-            assert [record["reason"] for record in await stage.records(1)] == ["client-left"]
-            await server.ended.wait()
+    async with serving(authority.issue(["storage.example"]), echo) as server, wrapping(authority, server.port) as stage:
+        client = await stage.client()
+        await client.send(b"hello")
+        assert await client.exactly(5) == b"hello"
+        client.reset()
+        await stage.nothing_left(within=PROMISE)
+        assert [record["reason"] for record in await stage.records(1)] == ["client-left"]
+        await server.ended.wait()
 
 
 @pytest.mark.parametrize(
@@ -193,23 +200,25 @@ async def test_a_slow_provider_bounds_what_is_held(authority: Authority) -> None
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         await asyncio.Event().wait()
 
-    async with serving(authority.issue(["storage.example"]), never) as server:
-        async with wrapping(authority, server.port) as stage:
-            client = await stage.client()
-            loop, sent = asyncio.get_running_loop(), 0
-            try:
-                while True:
-                    async with asyncio.timeout(0.5):
-                        await loop.sock_sendall(client.sock, bytes(262144))
-                    sent += 262144
-            except TimeoutError:
-                pass
-            assert sent < 24 * LARGE // 4
-            turns = stage.plane.readiness.turns
-            await asyncio.sleep(0.3)
-            assert stage.plane.readiness.turns - turns <= 2
-            client.reset()
-            await stage.nothing_left(within=PROMISE)
+    async with (
+        serving(authority.issue(["storage.example"]), never) as server,
+        wrapping(authority, server.port) as stage,
+    ):
+        client = await stage.client()
+        loop, sent = asyncio.get_running_loop(), 0
+        try:
+            while True:
+                async with asyncio.timeout(0.5):
+                    await loop.sock_sendall(client.sock, bytes(262144))
+                sent += 262144
+        except TimeoutError:
+            pass
+        assert sent < 24 * LARGE // 4
+        turns = stage.plane.readiness.turns
+        await asyncio.sleep(0.3)
+        assert stage.plane.readiness.turns - turns <= 2
+        client.reset()
+        await stage.nothing_left(within=PROMISE)
 
 
 async def test_a_slow_client_stops_the_provider(authority: Authority) -> None:
@@ -224,36 +233,33 @@ async def test_a_slow_client_stops_the_provider(authority: Authority) -> None:
         writer.close()
         await writer.wait_closed()
 
-    async with serving(authority.issue(["storage.example"]), pour) as server:
-        async with wrapping(authority, server.port) as stage:
-            client = await stage.client(receive=65536)
-            await asyncio.sleep(0.5)
-            assert wrote < 64 * 262144
-            assert len(await client.rest()) == 64 * 262144
+    async with serving(authority.issue(["storage.example"]), pour) as server, wrapping(authority, server.port) as stage:
+        client = await stage.client(receive=65536)
+        await asyncio.sleep(0.5)
+        assert wrote < 64 * 262144
+        assert len(await client.rest()) == 64 * 262144
 
 
 async def test_idle_and_withdrawal_end_it(authority: Authority) -> None:
-    async with serving(authority.issue(["storage.example"]), echo) as server:
-        async with wrapping(authority, server.port) as stage:
-            client = await stage.client()
-            await client.send(b"hello")
-            await client.exactly(5)
-            text = (stage.folder / "policy.yaml").read_text()
-            stage.swap(text.replace("rules:\n", "rules:\n  - {name: nobody, when: {}, forbid: any}\n"))
-            assert await client.was_reset()
-            assert [record["reason"] for record in await stage.records(1)] == ["withdrawn"]
-            await stage.nothing_left()
-            await eventually(server.ended.is_set)
+    async with serving(authority.issue(["storage.example"]), echo) as server, wrapping(authority, server.port) as stage:
+        client = await stage.client()
+        await client.send(b"hello")
+        await client.exactly(5)
+        text = (stage.folder / "policy.yaml").read_text()
+        stage.swap(text.replace("rules:\n", "rules:\n  - {name: nobody, when: {}, forbid: any}\n"))
+        assert await client.was_reset()
+        assert [record["reason"] for record in await stage.records(1)] == ["withdrawn"]
+        await stage.nothing_left()
+        await eventually(server.ended.is_set)
 
 
 async def test_the_clients_own_tls_is_not_wrapped_again(authority: Authority, tmp_path: Path) -> None:
-    async with serving(authority.issue(["storage.example"]), echo) as server:
-        async with wrapping(authority, server.port) as stage:
-            trust = ssl.create_default_context(cafile=str(authority.certificate))
-            reader, writer = await asyncio.open_connection(
-                *stage.address("pass"), ssl=trust, server_hostname="storage.example"
-            )
-            writer.write(b"mine")
-            assert await reader.readexactly(4) == b"mine"
-            writer.close()
-            await writer.wait_closed()
+    async with serving(authority.issue(["storage.example"]), echo) as server, wrapping(authority, server.port) as stage:
+        trust = ssl.create_default_context(cafile=str(authority.certificate))
+        reader, writer = await asyncio.open_connection(
+            *stage.address("pass"), ssl=trust, server_hostname="storage.example"
+        )
+        writer.write(b"mine")
+        assert await reader.readexactly(4) == b"mine"
+        writer.close()
+        await writer.wait_closed()
