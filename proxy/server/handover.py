@@ -80,7 +80,7 @@ class Handover:
         finally:
             theirs.close()
         JOURNAL.info("upgrade: the next program is starting")
-        self._succession.serve(ours)
+        self._succession.serve(ours, self._give_up)
         await process.wait()
 
     def _begin(self) -> None:

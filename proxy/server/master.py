@@ -259,7 +259,12 @@ class Master:
 
     def _want_upgrade(self) -> None:
         if self._started and not self._draining:
-            self._do_aside(self._handover.start_successor())
+            self._do_aside(self._upgrade())
+
+    async def _upgrade(self) -> None:
+        while self._reloading is not None:
+            await asyncio.wait((self._reloading,))
+        await self._handover.start_successor()
 
     def _handed(self) -> Iterable[tuple[Key, Bound]]:
         return [(key, bound) for key, bounds in self._sockets.all().items() for bound in bounds]

@@ -155,8 +155,8 @@ class Succession:
         self._heir: Channel | None = None
         self._taken = False
 
-    def serve(self, sock: socket.socket) -> None:
-        """Speak with a program that wants to be the next."""
+    def serve(self, sock: socket.socket, unasked: Callable[[], None] | None = None) -> None:
+        """Speak with a program that wants to be the next. unasked(): it ended without ever asking for the sockets."""
 
         def heard(frame: bytes, descriptors: list[int]) -> None:
             for descriptor in descriptors:
@@ -167,6 +167,8 @@ class Succession:
             if self._heir is channel:
                 self._heir = None
                 self._failed()
+            elif unasked is not None and not self._taken:
+                unasked()
 
         channel = Channel(self._loop, sock, heard, ended)
 
