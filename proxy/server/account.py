@@ -10,6 +10,7 @@ from proxy.policy.policy import Policy
 from proxy.policy.settings import Endpoint, Listener
 from proxy.server.door import Door
 from proxy.telemetry.access_log import AccessLog
+from proxy.telemetry.fleet import EndpointReport, FleetReport
 from proxy.telemetry.metrics import Metrics
 
 
@@ -26,6 +27,20 @@ def health(line: Line, now: float) -> list[tuple[str, str, bool]]:
     """Name, zone and whether it is healthy, of each provider. now: the loop's time."""
     states = line.fleet.states
     return [(name, state.definition.zone, state.healthy(now)) for name, state in states.items()]
+
+
+def fleet_report(line: Line, now: float) -> FleetReport:
+    """How each endpoint stands. now: the loop's time."""
+    return FleetReport(
+        EndpointReport(
+            name,
+            state.definition.zone,
+            place(each.endpoint),
+            "closed" if now >= each.down_until else "open",
+        )
+        for name, state in line.fleet.states.items()
+        for each in (*state.endpoints, *state.passing)
+    )
 
 
 def listener_statuses(
@@ -67,6 +82,10 @@ def _protocol(listener: Listener) -> str:
     return "https" if listener.certificates else listener.protocol
 
 
+def place(endpoint: Endpoint) -> str:
+    """What labels an endpoint: `host:port` as the policy file has it."""
+    return f"[{endpoint.host}]:{endpoint.port}" if ":" in endpoint.host else f"{endpoint.host}:{endpoint.port}"
+
+
 def _endpoint_text(endpoint: Endpoint) -> str:
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    return f"{endpoint.scheme}://{host}:{endpoint.port}"
+    return f"{endpoint.scheme}://{place(endpoint)}"

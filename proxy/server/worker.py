@@ -23,7 +23,7 @@ from proxy.http1.plane import HttpPlane
 from proxy.policy.policy import Policy
 from proxy.providers.resolve import Resolver
 from proxy.server.accept import AcceptStage
-from proxy.server.account import health, refusals, worker_report
+from proxy.server.account import fleet_report, health, refusals, worker_report
 from proxy.server.channel import Channel
 from proxy.server.dates import Dates
 from proxy.server.door import Opening
@@ -49,6 +49,7 @@ from proxy.server.renewal import CountryRenewal
 from proxy.server.sources import source_report
 from proxy.tcp.plane import TcpPlane
 from proxy.telemetry.access_log import AccessLog
+from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import Metrics
 
 UNGREETED = 1.0
@@ -79,6 +80,7 @@ class _Worker:
         self._stage: AcceptStage
         self._dates = Dates(self._redecide)
         self._renewal: CountryRenewal
+        self._lag = LoopLag(self._metrics.loop_lag)
         self._grace: float | None = None
         self._told_to_end = asyncio.Event()
         self._hasty = asyncio.Event()
@@ -178,11 +180,13 @@ class _Worker:
         self._passing = TcpPlane(opened.passing, self._metrics, self._log)
         self._stage = AcceptStage(self._loop, self._plane.connection, self._metrics.connections, self._passing.take)
         self._metrics.healthy(lambda: health(self._plane.line, self._loop.time()))
+        self._metrics.fleet(lambda: fleet_report(self._plane.line, self._loop.time()))
         self._metrics.log_dropped(lambda: self._log.dropped)
         self._metrics.sources(lambda: source_report(self._plane.line))
         self._metrics.refused(lambda: refusals(self._stage.doors()))
         self._renewal = CountryRenewal(lambda: self._plane.line.countries)
         self._renewal.begin()
+        self._lag.begin()
         # Once: what later policies bring stays in the collector's sight, for they go again. Thawing and freezing anew
         # at each reload would stop the loop for as long as a collection of everything takes, some 50 milliseconds.
         gc.collect()
@@ -233,6 +237,7 @@ class _Worker:
             JOURNAL.warning("ended with %d connections open", left)
             await self._drain_planes(0.0)
         self._stage.close()
+        self._lag.end()
         await self._renewal.end()
 
     async def _drained(self, grace: float) -> None:

@@ -76,8 +76,8 @@ CHECKS: tuple[Check, ...] = get_args(Check)
 Hindrance = Literal["not-permitted", "answered", "sent", "body", "attempts", "time", "budget"]
 """Why a request was not tried again.
 
-`not-permitted`: no other provider may have it. `answered`: the client has had some of an answer. `sent`: it may have been
-acted upon. `body`: some of it is no longer held. `attempts`, `time`, `budget`: a limit of the policy.
+`not-permitted`: no other provider may have it. `answered`: the client has had some of an answer. `sent`: it may have
+been acted upon. `body`: some of it is no longer held. `attempts`, `time`, `budget`: a limit of the policy.
 """
 
 HINDRANCES: tuple[Hindrance, ...] = get_args(Hindrance)
