@@ -78,17 +78,10 @@ def test_the_ten_lines_are_the_example() -> None:
 
 
 NOT_YET = {
-    "TLS passthrough": 'listeners: [{name: pass, bind: "127.0.0.1:9443", protocol: tls}]',
-    "TCP": 'listeners: [{name: pg, bind: "127.0.0.1:5432", protocol: tcp}]',
-    "endpoints of TLS passthrough": 'providers: {own-eu: {endpoints: ["tls://eu.storage.example:443"]}}',
-    "endpoints of TCP": 'providers: {own-eu: {endpoints: ["tcp://eu.storage.example:5432"]}}',
     "health probes": "providers: {own-eu: {health: {path: /}}}",
     "balancing": "providers: {own-eu: {balance: least}}",
-    "PROXY protocol to providers": "providers: {own-eu: {send_proxy: v2}}",
     "sealing": "providers: {own-eu: {seal: {key: a}}}",
     "its keys": "keys: {a: {file: b}}",
-    "workers": "workers: 4",
-    "upgrades": "control: /run/domicile/control.sock",
 }
 
 
