@@ -105,7 +105,8 @@ async def test_nginx_serves_a_large_file_over_tls(authority: Authority, tmp_path
                 client = await asyncio.create_subprocess_exec(
                     program("curl"), "-sS", protocol, "--cacert", str(authority.certificate),
                     "-o", str(tmp_path / "got"), "-w", "%{http_version}",
-                    "--connect-to", f"storage.example:443:{host}:{there}", "https://storage.example/large", stdout=subprocess.PIPE,
+                    "--connect-to", f"storage.example:443:{host}:{there}",
+                    "https://storage.example/large", stdout=subprocess.PIPE,
                 )  # fmt: skip
                 said, _ = await client.communicate()
                 assert said == (b"1.1" if protocol == "--http1.1" else b"2")
