@@ -16,7 +16,7 @@ from threading import Event, Thread
 import pytest
 
 from tests.running import ROOT, Running, refused, start
-from tests.server.provided import EDGE, WAIT, Asking, get, provider
+from tests.server.provided import EDGE, WAIT, Asking, Provider, get, provider
 
 TWO = "workers: 2"
 
@@ -47,10 +47,14 @@ def connections(proxy: Running, pid: int) -> int:
 
 class Persistent:
     """A client that wants every request answered: on a kept connection, and on a new one where the old was closed
-    before a byte of the answer came, as any HTTP client does with a request that may be repeated."""
+    before a byte of the answer came, as any HTTP client does with a request that may be repeated.
 
-    def __init__(self, port: int) -> None:
+    anew: on a connection of its own each time.
+    """
+
+    def __init__(self, port: int, *, anew: bool = False) -> None:
         self._port = port
+        self._anew = anew
         self._stop = Event()
         self.answers = 0
         self.failed: list[str] = []
@@ -68,6 +72,8 @@ class Persistent:
                 if (answer.status, body) != (200, b"0123456789"):
                     self.failed.append(f"{answer.status} {body!r}")
                 self.answers += 1
+                if self._anew:
+                    connection.close()
             except Exception as error:
                 connection.close()
                 if fresh:
@@ -233,9 +239,11 @@ def test_another_number_of_workers_is_said_to_wait(tmp_path: Path) -> None:
 
 
 def test_reloads_and_upgrades_under_load_fail_no_request(tmp_path: Path) -> None:
-    control = f"control: control.sock\n{TWO}"
-    with provider() as own, start(own.policy(more=control), tmp_path) as proxy:
-        clients = [Persistent(proxy.port("edge")) for _ in range(8)]
+    more = f"control: control.sock\n{TWO}"
+    passed = f'{EDGE}\n  - {{name: passed, bind: "127.0.0.1:0", protocol: tcp}}'
+    with provider() as own, start(both_ways(own.policy(passed, more), own), tmp_path) as proxy:
+        clients = [Persistent(proxy.port("edge")) for _ in range(6)]
+        clients += [Persistent(proxy.port("passed"), anew=True) for _ in range(2)]
         newest = proxy.process.pid
         try:
             go_on(clients)
@@ -256,6 +264,12 @@ def test_reloads_and_upgrades_under_load_fail_no_request(tmp_path: Path) -> None
             os.kill(newest, SIGTERM)
             until(lambda: not _alive(newest))
         assert [client.failed for client in clients] == [[]] * 8
+
+
+def both_ways(policy: str, own: Provider) -> str:
+    """The policy, its provider reachable for what is passed on too."""
+    port = own.server_address[1]
+    return policy.replace(f'["http://127.0.0.1:{port}"]', f'["http://127.0.0.1:{port}", "tcp://127.0.0.1:{port}"]')
 
 
 def reload(proxy: Running, pid: int, remark: str) -> None:
