@@ -42,7 +42,6 @@ def judge(line: Line, arrival: Arrival, now: float, steps: list[Step] | None = N
         (),
         client,
         country,
-        host=arrival.sni or "",
         sni=arrival.sni,
         trusted=is_trusted(arrival.peer, line.trusted),
         tlvs=arrival.tlvs,
