@@ -17,7 +17,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
@@ -161,19 +161,20 @@ def start(
     environ: Mapping[str, str] | None = None,
     descriptors: int | None = None,
     stdout: int | None = None,
+    under: Sequence[str] = (),
 ) -> Iterator[Running]:
     """Run `domicile serve` with a policy, written to policy.yaml in the folder, beside `files` by name.
 
     A policy that says nothing of `admin`, `log` or `workers` gets a free admin port on loopback, access.log in the folder,
     and one worker.
     environ: added to ours. descriptors: how many the process may have. stdout: where its standard output goes.
-    Raises DidNotStart.
+    under: words before the command line, of a program that ends by running what follows. Raises DidNotStart.
     """
     for name, content in (files or {}).items():
         (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
     path = folder / "policy.yaml"
     path.write_text(_completed(policy))
-    running = Running(_process(path, environ, descriptors, stdout), path, folder / "access.log")
+    running = Running(_process(path, environ, descriptors, stdout, under), path, folder / "access.log")
     try:
         try:
             running.await_line("info serving ")
@@ -215,10 +216,14 @@ def _completed(policy: str) -> str:
 
 
 def _process(
-    policy: Path, environ: Mapping[str, str] | None, descriptors: int | None, stdout: int | None
+    policy: Path,
+    environ: Mapping[str, str] | None,
+    descriptors: int | None,
+    stdout: int | None,
+    under: Sequence[str],
 ) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "proxy.cli", "serve", str(policy)],
+        [*under, sys.executable, "-m", "proxy.cli", "serve", str(policy)],
         cwd=ROOT,
         env={**os.environ, **(environ or {})},
         stdin=subprocess.DEVNULL,
