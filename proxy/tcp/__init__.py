@@ -6,7 +6,10 @@ line       one loaded policy and what was opened for it
 judge      what a connection shows before anything is decided: facts, and who the sources say it is for
 plan       from an arrival to what will be done with it; and the table of repeated arrivals
 passage    one client's connection, from its decision to its record
-relay      bytes both ways between two sockets, moved in the kernel
+attempts   its tries at the endpoints that its permit covers
+parting    the end of a client's side that comes before the client's own
+relay      bytes both ways between two sockets
+way        one of them: moved in the kernel, or copied
 wrapped    the same where our own TLS is on the provider's side
 vessels    the buffer and the pipes that bytes are carried in
 readiness  which sockets can go on: one epoll object for all of them

@@ -51,12 +51,7 @@ class TcpPlane:
         try:
             passage.begin()
         except Exception as error:
-            self.failed(passage, error)
-
-    def failed(self, passage: Passage, error: Exception) -> None:
-        """A mistake of this program, and one connection's alone: it ends, and the operator is told."""
-        self.loop.call_exception_handler({"message": "a connection that is passed on", "exception": error})
-        passage.cut("reset")
+            passage.failed(error)
 
     def swap(self, line: Line) -> None:
         """Put another line in force. Living connections are decided again.
@@ -77,7 +72,7 @@ class TcpPlane:
             try:
                 passage.redecide(self.planner, wall)
             except Exception as error:
-                self.failed(passage, error)
+                passage.failed(error)
         following = next(passages, None)
         if following is not None:
             self.loop.call_soon(self._redecide_some, chain((following,), passages))
@@ -165,4 +160,4 @@ class TcpPlane:
             try:
                 passage.look(now)
             except Exception as error:
-                self.failed(passage, error)
+                passage.failed(error)

@@ -16,8 +16,8 @@ from math import inf
 from typing import Final, cast
 
 from proxy.tcp.readiness import BROKEN, ENDING, READ, WRITE, Readiness
-from proxy.tcp.relay import End
 from proxy.tcp.vessels import Vessels
+from proxy.tcp.way import End
 
 HIGH_WATER: Final = 256 * 1024
 """Bytes that may wait to be encrypted and sent before the client is not read any more."""

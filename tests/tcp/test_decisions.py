@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from proxy.tcp.passage import ACCESS_DENIED, INTERNAL_ERROR
+from proxy.tcp.parting import ACCESS_DENIED, INTERNAL_ERROR
 from tests.tcp.staging import (
     BRITAIN,
     GERMANY,

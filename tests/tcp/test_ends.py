@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from proxy.providers.descriptors import kept_free
-from proxy.tcp import relay
+from proxy.tcp import way
 from proxy.tcp.vessels import BUFFER, LARGE, Vessels
 from tests.tcp.staging import (
     GERMANY,
@@ -277,7 +277,7 @@ async def test_where_the_kernel_does_not_splice_everything_is_copied(
     def cannot(*given: object, **more: object) -> int:
         raise OSError(error, "cannot")
 
-    monkeypatch.setattr(relay.os, "splice", cannot)
+    monkeypatch.setattr(way.os, "splice", cannot)
     async with staged({"own": echo}) as stage:
         client = await stage.client()
         sent = os.urandom(1_000_000)
@@ -301,7 +301,7 @@ async def test_what_is_in_a_pipe_that_leads_nowhere_is_not_lost(monkeypatch: pyt
             into.append(sink - 1)
             return splice(source, sink, count, **more)
 
-        monkeypatch.setattr(relay.os, "splice", one_way)
+        monkeypatch.setattr(way.os, "splice", one_way)
         sent = os.urandom(1_000_000)
         sending = asyncio.create_task(client.send(sent))
         assert await client.exactly(len(sent)) == sent

@@ -1,0 +1,237 @@
+"""One connection's tries: the endpoints that its permit covers, one after another, until one is connected.
+
+Nothing of the client's is sent or even read before, so that a try that fails costs it nothing. A provider that wants to
+be told who the client is (`send_proxy`) is told here, ahead of everything.
+"""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from proxy.policy.decision import Permit
+from proxy.providers.connect import Connecting
+from proxy.providers.failure import DialFailure
+from proxy.tcp.arrival import Arrival
+from proxy.tcp.header import introduction
+from proxy.tcp.plan import Place, Planner
+from proxy.tcp.relay import close
+from proxy.tcp.tally import Tally
+from proxy.tcp.wrapped import ProviderSide
+from proxy.telemetry.metrics import Outcome
+
+if TYPE_CHECKING:
+    from proxy.tcp.plane import TcpPlane
+
+# What a failed dial comes to when no other permitted endpoint is left.
+_FAILURES: Final[dict[str, Outcome]] = {
+    "refused": "unreachable",
+    "tls": "unreachable",
+    "timeout": "timeout",
+    "name": "unreachable",
+    "outside": "unreachable",
+    "full": "unavailable",
+    "local": "unavailable",
+}
+
+_VANISHED: Final = 90.0
+"""Seconds that what was sent may stay without a sign of life, unless the idle limit is longer."""
+
+
+class Traveller(Protocol):
+    """Who wants to reach a provider."""
+
+    arrival: Arrival
+    client: socket.socket
+    tally: Tally
+
+    def dialling(self, until: float) -> None:
+        """A connection is being made, until when at most (monotonic seconds)."""
+
+    def reached(self, sock: socket.socket) -> None:
+        """`place` is connected, by a socket that is to be passed on to."""
+
+    def wrapped(self, side: ProviderSide) -> None:
+        """`place` is connected, by our own TLS."""
+
+    def unreachable(self, outcome: Outcome) -> None:
+        """No endpoint is left to try."""
+
+    def redecide(self, planner: Planner, wall: float) -> None:
+        """Go on by what this planner decides, by `renew`, or end."""
+
+    def failed(self, error: Exception) -> None:
+        """A mistake of this program."""
+
+
+class Attempts:
+    """place: the endpoint in hand; None before the first. began: when its dial did (monotonic seconds)."""
+
+    # fmt: off
+    __slots__ = (
+        "_again", "_choices", "_connecting", "_failure", "_permit", "_plane", "_planner", "_reaching", "_task",
+        "_traveller", "_trying", "began", "place",
+    )
+    # fmt: on
+
+    def __init__(
+        self, plane: "TcpPlane", traveller: Traveller, planner: Planner, permit: Permit, choices: Sequence[Place]
+    ) -> None:
+        self._plane = plane
+        self._traveller = traveller
+        self._planner = planner
+        self._permit = permit
+        self._choices = iter(choices)
+        self._failure: Outcome = "unavailable"
+        self._connecting: Connecting | None = None
+        self._task: asyncio.Task[None] | None = None
+        # Whether an answer of `reach` is outstanding; whether `next` is on the stack, and wanted once more.
+        self._reaching = self._trying = self._again = False
+        self.began = 0.0
+        self.place: Place | None = None
+
+    def next(self) -> None:
+        """Try the next endpoint, and those behind it where one fails at once."""
+        if self._trying:
+            self._again = True
+            return
+        self._trying = self._again = True
+        try:
+            while self._again:
+                self._again = False
+                self._try()
+        finally:
+            self._trying = False
+
+    def renew(self, planner: Planner, permit: Permit, choices: Sequence[Place]) -> None:
+        """Go on under another decision."""
+        self._planner = planner
+        self._permit = permit
+        place = None if self._connecting is None and self._task is None else self.place
+        if place is not None and not place.state.retired and permit.covers(place.state.definition):
+            self._choices = iter([choice for choice in choices if choice is not place])
+            return
+        self.stop()
+        self._choices = iter(choices)
+        self.next()
+
+    def stop(self) -> None:
+        """Try no longer."""
+        self._choices = iter(())
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self._connecting is not None:
+            self._connecting.stop()
+            self._connecting = None
+            assert self.place is not None
+            self.place.state.closed()
+
+    def time_out(self) -> None:
+        """The dial in hand has had its time."""
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.time_out()
+
+    def _try(self) -> None:
+        if not self._decided():
+            return
+        place = next(self._choices, None)
+        if place is None:
+            self._traveller.unreachable(self._failure)
+            return
+        self.place = place
+        tally, listener = self._traveller.tally, self._traveller.arrival.listener
+        tally.tries += 1
+        if tally.tries > 1:
+            self._plane.retried(place)
+        self.began = now = time.monotonic()
+        until = now + place.state.definition.timeouts.connect
+        place.take(self._permit, now)
+        if place.endpoint.scheme == "tls" and listener.protocol == "tcp":
+            self._traveller.dialling(until)
+            self._task = self._plane.loop.create_task(self._wrap(place))
+            return
+        self._reaching = True
+        connecting = place.reach(self._permit, self._reached, self._missed)
+        if self._reaching:
+            self._connecting = connecting
+            self._traveller.dialling(until)
+
+    def _decided(self) -> bool:
+        """Whether the permit is of the line in force. If not, the connection is decided anew, and goes on by that.
+
+        A reload decides living connections a share at a time: one that is about to use a provider comes first.
+        """
+        planner = self._plane.planner
+        if self._planner is planner:
+            return True
+        self._traveller.redecide(planner, time.time())
+        return False
+
+    def _missed(self, failure: DialFailure) -> None:
+        """The endpoint in hand could not be reached."""
+        self._connecting, self._reaching = None, False
+        self._failure = _FAILURES[failure.kind]
+        assert self.place is not None
+        self._plane.attempted(self.place, failure.kind)
+        self.next()
+
+    def _reached(self, sock: socket.socket) -> None:
+        self._connecting, self._reaching = None, False
+        place, traveller = self.place, self._traveller
+        assert place is not None
+        provider = place.state.definition
+        if self._planner is not self._plane.planner:
+            self._give_up(place, sock)
+            self._decided()
+            return
+        header = introduction(provider, traveller.arrival, traveller.client, traveller.tally.request_id)
+        try:
+            _limit(traveller.client, sock, provider.timeouts.idle)
+            if header and sock.send(header) < len(header):
+                raise BlockingIOError("a new connection takes no header")
+        except OSError:
+            self._give_up(place, sock)
+            self._missed(DialFailure("refused", provider.name, place.endpoint.host, "connection reset"))
+            return
+        traveller.reached(sock)
+
+    def _give_up(self, place: Place, sock: socket.socket) -> None:
+        close(sock, reset=True)
+        place.state.closed()
+
+    async def _wrap(self, place: Place) -> None:
+        """As `reach`, with our TLS on it."""
+        try:
+            await self._wrap_or_miss(place)
+        except Exception as error:
+            self._task = None
+            self._traveller.failed(error)
+
+    async def _wrap_or_miss(self, place: Place) -> None:
+        traveller = self._traveller
+        header = introduction(place.state.definition, traveller.arrival, traveller.client, traveller.tally.request_id)
+        try:
+            _, side = await place.connect(self._permit, lambda: ProviderSide(place.state.closed), header)
+        except DialFailure as failure:
+            self._task = None
+            self._missed(failure)
+            return
+        self._task = None
+        if self._planner is self._plane.planner:
+            traveller.wrapped(side)
+        else:
+            side.abort()
+            self._decided()
+
+
+def _limit(client: socket.socket, provider: socket.socket, idle: float) -> None:
+    """How long the kernel waits, on either side, for a sign that what it sent has come. The rest is set already: by the
+    dial on the provider's socket, by the accept stage on the client's."""
+    patience = int(max(idle, _VANISHED) * 1000)
+    provider.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
+    with contextlib.suppress(OSError):  # a Unix socket has none
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
