@@ -9,7 +9,9 @@ Rules of this reader (RFC 8446 4.1.2 and 5.1, RFC 5246 7.4.1.2, RFC 6066 3):
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from struct import Struct
 
 LIMIT = 16 * 1024
 """The most bytes, record headers included, that a ClientHello may take. Post-quantum ones take 2 KiB."""
@@ -27,6 +29,9 @@ _ENCRYPTED_CLIENT_HELLO = 0xFE0D
 _NAME = re.compile(rb"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(rb"[0-9]+|0x[0-9a-f]*")
 _LONGEST_NAME = 253
+
+_EXTENSION = Struct(">HH")
+_VERSION = Struct(">H")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,22 +158,33 @@ def _client_hello(body: _Vector) -> Hello:
     versions: tuple[int, ...] = (legacy_version,)
     seen: set[int] = set()
     if body:  # TLS 1.2 lets the whole block be left out
-        extensions = body.vector(2, 0, 0xFFFF)
-        while extensions:
-            kind = extensions.number(2)
-            content = extensions.vector(2, 0, 0xFFFF)
+        for kind, content in _extensions(body.vector(2, 0, 0xFFFF).rest()):
             if kind in seen:
                 raise _MalformedError("an extension is repeated")
             seen.add(kind)
             if kind == _SERVER_NAME:
-                server_name = _server_name(content)
+                server_name = _server_name(_Vector(content))
             elif kind == _ALPN:
-                alpn = _protocols(content)
+                alpn = _protocols(_Vector(content))
             elif kind == _SUPPORTED_VERSIONS:
-                versions = _versions(content)
+                versions = _versions(_Vector(content))
         if body:
             raise _MalformedError("lengths disagree")
     return Hello(server_name, alpn, _ENCRYPTED_CLIENT_HELLO in seen, versions)
+
+
+def _extensions(block: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each extension's type and content. A dozen come with every hello, so they are taken without a vector each."""
+    position, size = 0, len(block)
+    while position < size:
+        start = position + _EXTENSION.size
+        if start > size:
+            raise _MalformedError("lengths disagree")
+        kind, length = _EXTENSION.unpack_from(block, position)
+        position = start + length
+        if position > size:
+            raise _MalformedError("lengths disagree")
+        yield kind, block[start:position]
 
 
 def _ended(content: _Vector) -> None:
@@ -209,9 +225,6 @@ def _protocols(content: _Vector) -> tuple[bytes, ...]:
 
 
 def _versions(content: _Vector) -> tuple[int, ...]:
-    listed = content.vector(1, 2, 0xFE, step=2)
+    listed = content.vector(1, 2, 0xFE, step=2).rest()
     _ended(content)
-    versions = []
-    while listed:
-        versions.append(listed.number(2))
-    return tuple(versions)
+    return tuple(number for (number,) in _VERSION.iter_unpack(listed))
