@@ -1,9 +1,8 @@
-"""What a worker tells the master each second beside its counts, and what several workers tell together."""
+"""What a worker tells the master each second beside its counts, and how several workers stand together."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from proxy.admin.values import ProviderStatus
 from proxy.policy.settings import Provider
 
 
@@ -52,17 +51,14 @@ def summed(reports: Iterable[WorkerReport]) -> WorkerReport:
 
 def provider_words(providers: Iterable[Provider], total: WorkerReport) -> dict[str, str]:
     """Each provider's state in a word; `down` for one that no worker reports."""
-    return {each.name: _word(total.providers.get(each.name, _UNSEEN)) for each in providers}
+    return {each.name: provider_word(provider_report(each, total)) for each in providers}
 
 
-def provider_statuses(providers: Iterable[Provider], total: WorkerReport) -> tuple[ProviderStatus, ...]:
-    """What /status shows of the providers of a policy."""
-    return tuple(_status(each, total.providers.get(each.name, _UNSEEN)) for each in providers)
+def provider_report(provider: Provider, total: WorkerReport) -> ProviderReport:
+    """How one stands."""
+    return total.providers.get(provider.name, _UNSEEN)
 
 
-def _status(provider: Provider, report: ProviderReport) -> ProviderStatus:
-    return ProviderStatus(provider.name, provider.operator, provider.zone, _word(report), report.connections)
-
-
-def _word(report: ProviderReport) -> str:
+def provider_word(report: ProviderReport) -> str:
+    """Its state, for operators."""
     return "healthy" if report.healthy else "down"

@@ -6,11 +6,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy.admin import Crew as Size
-from proxy.admin import Readiness, Status, WorkerReport, provider_statuses, provider_words, summed
+from proxy.admin import (
+    Readiness,
+    Status,
+    WorkerReport,
+    load_status,
+    provider_statuses,
+    provider_words,
+    summed,
+    whole,
+    zone_statuses,
+)
 from proxy.policy.policy import Policy
 from proxy.server.account import listener_statuses, version
 from proxy.server.crew import Crew
 from proxy.server.orders import Reported
+from proxy.telemetry import families
+from proxy.telemetry.histogram import BOUNDS
 from proxy.telemetry.merged import Merged
 from proxy.telemetry.metrics import Metrics
 
@@ -71,17 +83,22 @@ class Overview:
         """For /status."""
         await self._crew().report(FRESH)
         standing, total = self._standing(), summed(self._reports.values())
+        policy, counted = standing.policy, self._merged.snapshot(self._metrics.snapshot())
         return Status(
             version=version(),
-            digest=standing.policy.digest,
+            digest=policy.digest,
             uptime=time.monotonic() - self._began,
             draining=standing.draining,
             connections=total.open_connections,
-            listeners=listener_statuses(standing.policy.listeners, standing.addresses, total),
-            providers=provider_statuses(standing.policy.providers, total),
-            log_dropped=self._merged.log_dropped(self._metrics.snapshot()),
+            listeners=listener_statuses(policy.listeners, standing.addresses, total),
+            zones=zone_statuses(policy.zones, policy.providers, total),
+            providers=provider_statuses(policy.providers, total, counted),
+            load=load_status(counted),
+            log_dropped=whole(counted, families.LOG_DROPPED),
             log_problem=standing.log_problem or total.log_problem,
             workers=self._size(),
+            restarts=whole(counted, families.WORKER_RESTARTS),
+            bounds=BOUNDS,
         )
 
     def _size(self) -> Size:

@@ -1,6 +1,7 @@
 """A histogram of durations whose observation costs a bisection and two additions."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
 
 BOUNDS = (
     *(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05),
@@ -27,3 +28,20 @@ class Histogram:
     def row(self) -> tuple[float, ...]:
         """Its numbers: each bucket's count, then the sum."""
         return (*self.counts, self.total)
+
+
+def quantile(q: float, counts: Sequence[float], bounds: Sequence[float] = BOUNDS) -> float | None:
+    """The duration that a share q of all did not exceed, interpolated in its bucket as Prometheus does; None of none.
+
+    counts: as a Histogram has them. What is longer than all bounds counts for the last one.
+    """
+    rank = q * sum(counts)
+    if rank <= 0:
+        return None
+    low = 0.0
+    for count, bound in zip(counts, bounds, strict=False):
+        if count and rank <= count:
+            return low + (bound - low) * rank / count
+        rank -= count
+        low = bound
+    return low

@@ -46,17 +46,17 @@ class Merged:
         parts = (own, self._ended, *self._living.values())
         return (family(layout, _joined(layout, parts)) for layout in FAMILIES)
 
+    def snapshot(self, own: Snapshot) -> Snapshot:
+        """All processes together, as if they were one."""
+        parts = (own, self._ended, *self._living.values())
+        return Snapshot({layout.name: dict(_joined(layout, parts)) for layout in FAMILIES})
+
     def pieces(self, own: Snapshot, accept: str, process: Iterable[Metric]) -> tuple[str, Iterator[bytes]]:
         """The Content-Type for an Accept header, and the exposition in pieces of a fraction of a millisecond.
 
         process: the process_* families of who answers, as Metrics reads them.
         """
         return pieces(chain(self.families(own), map(families.of, process)), accept)
-
-    def log_dropped(self, own: Snapshot) -> int:
-        """Access-log lines that were dropped by any process."""
-        parts = (own, self._ended, *self._living.values())
-        return int(sum(dropped for _, (dropped,) in _joined(families.LOG_DROPPED, parts)))
 
     def _keep(self, before: Snapshot, now: Snapshot) -> None:
         """Keep the rows of `before` that began anew, or are not there any more, in `now`."""

@@ -50,8 +50,9 @@ Outcome = Literal[
 """How a connection of a tls or tcp listener ended.
 
 `denied`: by the law. `unproven`: a credential did not verify, or its source could not be asked. `unavailable`: every
-permitted provider is down or full. `unreachable`: no permitted provider could be connected, `timeout`: in time. `reset`:
-the provider broke it. `client-left`: the client did. `idle`, `lifetime`: a limit ended it. `drained`: we ended.
+permitted provider is down or full. `unreachable`: no permitted provider could be connected, `timeout`: in time.
+`reset`: the provider broke it. `client-left`: the client did. `idle`, `lifetime`: a limit ended it. `drained`: we
+ended.
 """
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)

@@ -23,6 +23,7 @@ from proxy.telemetry.metrics import UNAVAILABLE, Attempt, Metrics, Outcome, Relo
 from proxy.telemetry.record import line, static_part
 from proxy.telemetry.sources import LookUps, SourceReport
 from proxy.telemetry.words import CHECKS, HINDRANCES, NAME_ANSWERS, STATES, VERDICTS, WAITED
+from tests.admin.samples import STATUS
 from tests.peers.process import program
 from tests.peers.prometheus import Prometheus, prometheus
 
@@ -99,7 +100,7 @@ class Traffic:
 
     async def serve(self, started: threading.Event, stop: asyncio.Event) -> None:
         async def status() -> Status:
-            return Status("1", None, 0.0, False, 0, (), (), 0, None, Crew(1, 1))
+            return STATUS
 
         server = AdminServer(
             TcpBind("127.0.0.1", 0),
