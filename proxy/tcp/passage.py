@@ -145,14 +145,16 @@ class Passage:
     def reached(self, sock: socket.socket) -> None:
         """A provider is connected, and waits for its first byte."""
         plane = self._plane
-        self._carried = relay = Relay(plane.readiness, plane.vessels, time.monotonic, self.client, sock, self._relayed)
+        self._carried = relay = Relay(
+            plane.readiness, plane.vessels, time.monotonic, self.client, sock, self._relay_over
+        )
         self._connected()
         relay.begin(watched=self._watched)
 
     def wrapped(self, side: ProviderSide) -> None:
         """A provider is connected, by our own TLS."""
         plane = self._plane
-        self._carried = carried = Wrapped(plane.readiness, plane.vessels, self.client, side, self._carried_wrapped)
+        self._carried = carried = Wrapped(plane.readiness, plane.vessels, self.client, side, self._wrapped_over)
         self._connected()
         carried.begin()
 
@@ -292,11 +294,11 @@ class Passage:
         if self._attempts is not None:
             self._attempts.stop()
 
-    def _relayed(self, end: End) -> None:
+    def _relay_over(self, end: End) -> None:
         self._record(end, None if end == "completed" else end)
         self._close()
 
-    def _carried_wrapped(self, end: End) -> None:
+    def _wrapped_over(self, end: End) -> None:
         self._record(end, None if end == "completed" else end)
         if end == "completed":
             self._part(b"")
