@@ -74,7 +74,7 @@ class ProxyProcess:
 
     async def until_ended(self) -> int:
         """Wait until it has ended by itself; its exit status."""
-        await self._reader
+        await asyncio.shield(self._reader)  # who gives up waiting has not read it to its end
         return await self._process.wait()
 
     async def end(self) -> int:
