@@ -40,9 +40,7 @@ def _tidy(node: Any) -> Any:
 
 
 def _is_noise(key: str, value: Any) -> bool:
-    return (key == "title" and isinstance(value, str)) or (
-        key == "default" and not isinstance(value, str | int | float)
-    )
+    return (key == "title" and isinstance(value, str)) or (key == "default" and not isinstance(value, str | int))
 
 
 if __name__ == "__main__":

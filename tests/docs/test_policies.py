@@ -78,7 +78,8 @@ def test_the_ten_lines_are_the_example() -> None:
 
 
 NOT_YET = {
-    "kinds of providers": "providers: {own-eu: {kind: s3}}",
+    "health probes": "providers: {own-eu: {health: {path: /}}}",
+    "balancing": "providers: {own-eu: {balance: least}}",
     "sealing": "providers: {own-eu: {seal: {key: a}}}",
     "its keys": "keys: {a: {file: b}}",
 }
