@@ -165,8 +165,8 @@ def start(
 ) -> Iterator[Running]:
     """Run `domicile serve` with a policy, written to policy.yaml in the folder, beside `files` by name.
 
-    A policy that says nothing of `admin`, `log` or `workers` gets a free admin port on loopback, access.log in the folder,
-    and one worker.
+    A policy that says nothing of `admin`, `log` or `workers` gets a free admin port on loopback, access.log in the
+    folder, and one worker.
     environ: added to ours. descriptors: how many the process may have. stdout: where its standard output goes.
     under: words before the command line, of a program that ends by running what follows. Raises DidNotStart.
     """

@@ -59,6 +59,7 @@ class Site:
         finally:
             for server in servers:
                 server.close()
+            self.go.set()
             for writer in list(self._writers):
                 writer.transport.abort()
             for server in servers:

@@ -4,8 +4,9 @@ async with staged(tmp_path) as stage:
     stage.links["first"].refuse()
     assert (await stage.ask()).status == 200
 
-`first` and `second` are the telecom's, in mainland China, and are tried in this order; `first-raw` and `second-raw` are the
-same for the TCP plane. `abroad` can be reached, and is not permitted for mainland data. What every test shows without saying so:
+`first` and `second` are the telecom's, in mainland China, and are tried in this order; `first-raw` and `second-raw` are
+the same for the TCP plane. `abroad` can be reached, and is not permitted for mainland data. What every test shows
+without saying so:
 
 - At the start a Briton's data reaches `abroad`, over both planes: it can be reached, and a policy that permits it does.
 - From then on `abroad` hears nothing but checks.
@@ -133,13 +134,13 @@ class Stage:
         self.asked = 0
         self.passed = 0
         self._before: list[bytes] = []
-        self._writers: list[asyncio.StreamWriter] = []
+        self.writers: list[asyncio.StreamWriter] = []
 
     # What clients do
 
     async def client(self) -> Client:
         client = Client(*await asyncio.open_connection("127.0.0.1", self.proxy.port("edge")))
-        self._writers.append(client.writer)
+        self.writers.append(client.writer)
         return client
 
     async def ask(self, target: str = "/", **options: Any) -> Response:
@@ -156,7 +157,7 @@ class Stage:
         """A connection through the TCP plane, of somebody in mainland China."""
         self.passed += 1
         reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.port("raw"))
-        self._writers.append(writer)
+        self.writers.append(writer)
         connection = Passed(reader, writer)
         await connection.send(f"PROXY TCP4 {address} 127.0.0.1 5000 443\r\n".encode())
         return connection
@@ -169,6 +170,11 @@ class Stage:
         answer = await connection.rest()
         connection.writer.close()
         return answer
+
+    def leave(self) -> None:
+        """Close what clients have open."""
+        for writer in self.writers:
+            writer.transport.abort()
 
     # What is seen from outside
 
@@ -231,7 +237,6 @@ class Stage:
         assert (await self.ask(xff=BRITAIN)).body == b"abroad"
         assert await self.echoed(b"to a Briton", BRITAIN) == (b"to a Briton", True)
         await until(lambda: len(abroad.heard) == 2)
-        await self.records(2)
         self._before = abroad.heard
 
     def policy(
@@ -308,7 +313,10 @@ async def scene(folder: Path) -> AsyncIterator[Stage]:
 
 @asynccontextmanager
 async def serving(stage: Stage, policy: str, *, accounted: bool = True, **options: Any) -> AsyncIterator[None]:
-    """The process, with a policy; options as for tests/running.py. accounted: everything is recorded and counted."""
+    """The process, with a policy; options as for tests/running.py.
+
+    accounted: at the end, all is recorded and counted; else the test sees to it.
+    """
     process = start(policy, stage.folder, **options)
     stage.proxy = await asyncio.to_thread(process.__enter__)
     try:
@@ -317,11 +325,11 @@ async def serving(stage: Stage, policy: str, *, accounted: bool = True, **option
         if accounted and stage.proxy.process.poll() is None:
             await stage.accounted()
     except BaseException as error:
+        stage.leave()
         if not await asyncio.to_thread(process.__exit__, type(error), error, error.__traceback__):
             raise
     else:
-        for writer in stage._writers:
-            writer.close()
+        stage.leave()
         await asyncio.to_thread(process.__exit__, None, None, None)
         stage.nothing_elsewhere()
 
@@ -347,3 +355,14 @@ def _held(pid: int) -> set[str]:
 def descriptors(pid: int) -> int:
     """How many a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def processor(pid: int) -> float:
+    """Processor seconds of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

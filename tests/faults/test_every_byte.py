@@ -1,7 +1,7 @@
 """One small exchange, broken at every byte of it, in both directions and in three ways.
 
-Whatever the byte: the client has the whole answer, one of our own, or a message that is visibly cut; what is not idempotent
-arrives at most once; and the connection that was broken serves nobody again.
+Whatever the byte: the client has the whole answer, one of our own, or a message that is visibly cut; what is not
+idempotent arrives at most once; and the connection that was broken serves nobody again.
 """
 
 import asyncio
