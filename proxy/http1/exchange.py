@@ -120,6 +120,8 @@ class Exchange(Coupled):
     # The way to a provider
 
     def dialling(self) -> None:
+        # The dial keeps its own time. What was waited for from a connection that broke is not waited for any more.
+        self._client.expect(Wait.NOTHING, inf)
         if self._upload is not None:
             self._upload.hold()
 

@@ -139,10 +139,11 @@ class BlackHole:
 
 
 @asynccontextmanager
-async def black_hole() -> AsyncIterator[BlackHole]:
-    """A port of loopback where nobody is refused and nobody gets in."""
+async def black_hole(port: int = 0) -> AsyncIterator[BlackHole]:
+    """A port of loopback where nobody is refused and nobody gets in. port: 0 for any."""
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     listener.listen(0)
     fillers = []
     for _ in range(4):

@@ -333,6 +333,37 @@ async def test_a_retry_whose_provider_is_gone_goes_to_the_next_permitted_one() -
         assert len(telecom.whole) == 1
 
 
+async def test_a_deadline_of_a_connection_that_broke_is_none_of_the_next() -> None:
+    listening = asyncio.Event()
+
+    async def first(conversation: Conversation) -> None:
+        await conversation.read_head()
+        await conversation.say(ANSWER)
+        await conversation.read_head()
+        await listening.wait()
+
+    # The dial that the repeat begins takes longer than an answer may.
+    slow = ", timeouts: {connect: 1s, first_byte: 400ms}"
+    providers = {"cn": answering(), "first": first, "second": answering(b"second")}
+    async with staged(providers, more=IN_ORDER, provider=slow) as stage:
+        log = keep_log(stage)
+        client = await stage.client()
+        await client.send(request(xff=BRITAIN))
+        assert (await client.response()).body == b"ok"
+        await client.send(request("/repeated", xff=BRITAIN))
+        conversation = stage.providers["first"].conversations[0]
+        async with asyncio.timeout(PATIENCE):
+            while b"/repeated" not in conversation.received:
+                await asyncio.sleep(0)
+        stage.providers["first"].refuse()
+        async with black_hole(stage.providers["first"].port):
+            listening.set()
+            response = await client.response()
+        assert (response.status, response.body) == (200, b"second")
+        record = await one_record(stage, log, 2)
+        assert (record["provider"], record["attempts"], record["status"]) == ("second", 3, 200)
+
+
 @pytest.mark.parametrize("chunks", [False, True])
 async def test_a_reset_in_mid_upload_is_a_502_and_nobody_else_gets_the_body(chunks: bool) -> None:
     async def script(conversation: Conversation) -> None:
