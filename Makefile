@@ -41,7 +41,7 @@ check: $(TEST) ## lint, format, types, and the floors that imports must keep to
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/floors
 
-bench: $(TEST) ## processor time a request against nginx, HAProxy, Envoy and aiohttp (ARGS='--quick')
+bench: $(TEST) ## processor time against nginx, HAProxy, Envoy and aiohttp, memory, workers (ARGS='--quick')
 	$(BIN)/python -m benchmarks $(ARGS)
 
 fuzz: $(FUZZ) ## the readers of a connection's first bytes, each for a while (SECONDS=600); needs x86-64

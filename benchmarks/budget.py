@@ -1,6 +1,7 @@
 """What a request and a decision may cost: the bars of the design, as values."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,11 @@ BARS = (
     Bar("12 B", "Envoy", 0.6),
     Bar("64 KiB", "nginx", 1.0),
     Bar("12 B, TLS both sides", "nginx", 2.3),
+    Bar("passed, 12 B", "HAProxy", 1.6),
+    Bar("passed, 12 B, new connections", "HAProxy", 2.5),
+    Bar("passed, 1 MiB", "HAProxy", 2.0),
+    Bar("passed, 1 MiB, new connections", "HAProxy", 2.0),
+    Bar("passed, 100 MiB", "HAProxy", 2.0),
 )
 
 DECISION_RULES = 1000
@@ -25,7 +31,10 @@ DECISION_NEVER_SEEN = 20e-6
 """Seconds that one decision under that many rules may take, for facts decided before and for new ones."""
 
 
-def verdict(measured: float | None, at_most: float) -> str:
+Verdict = Literal["holds", "falls short", "not measured"]
+
+
+def verdict(measured: float | None, at_most: float) -> Verdict:
     """How a figure stands to its bar, in words for a table."""
     if measured is None:
         return "not measured"

@@ -6,13 +6,22 @@ from statistics import median
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What a load saw in one run. done: how much of its work was done, without a failure; p99: seconds."""
+
+    done: float
+    seconds: float
+    p99: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
-    """One proxy on one work in one round. cost: seconds of processor time a request; p99: seconds."""
+    """One proxy on one work in one round. cost: seconds of processor time for each that was done; p99: seconds."""
 
     work: str
     proxy: str
     cost: float
-    p99: float
+    p99: float | None
     rate: float
 
 
@@ -24,12 +33,12 @@ class Figures:
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def cost(self, work: str, proxy: str) -> float | None:
-        """The median processor time a request, in seconds."""
+        """The median processor time of one, in seconds."""
         return _median(row.cost for row in self._of(work, proxy))
 
     def p99(self, work: str, proxy: str) -> float | None:
         """The median of the rounds' 99th percentiles, in seconds."""
-        return _median(row.p99 for row in self._of(work, proxy))
+        return _median(row.p99 for row in self._of(work, proxy) if row.p99 is not None)
 
     def ratio(self, work: str, proxy: str, other: str) -> float | None:
         """A proxy's median cost over another's."""

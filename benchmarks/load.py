@@ -7,9 +7,9 @@ work has one. A latency counts from the moment when the request is written, so t
 import json
 import os
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.figures import Seen
 from benchmarks.work import HEADERS, Work
 from tests.peers.process import program
 
@@ -17,21 +17,14 @@ _SCRIPTS = Path(__file__).parent / "wrk"
 
 
 class LoadFailed(Exception):
-    """wrk failed, or some requests did: such a figure says nothing."""
+    """The load failed, or some of its work did: such a figure says nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What wrk saw. requests: answered, all with 2xx. p50, p99: seconds."""
+def load(work: Work, port: int, seconds: int, before: tuple[str, ...]) -> Seen:
+    """Run the work for some seconds; before: words before the command, such as `taskset -c 1`.
 
-    requests: int
-    seconds: float
-    p50: float
-    p99: float
-
-
-def load(work: Work, port: int, seconds: int, before: tuple[str, ...]) -> Load:
-    """Run the work for some seconds; before: words before the command, such as `taskset -c 1`."""
+    What is done are requests, all answered with 2xx.
+    """
     command = [*before, program("wrk"), "-t", "1", "-c", str(work.connections), "-d", f"{seconds}s", "--timeout", "10s"]
     command += ["-s", str(_SCRIPTS / f"{work.script}.lua")]
     for name, value in HEADERS:
@@ -46,4 +39,4 @@ def load(work: Work, port: int, seconds: int, before: tuple[str, ...]) -> Load:
     figures = json.loads(run.stdout.rstrip().rpartition("\n")[2])
     if figures["failed"] or not figures["requests"]:
         raise LoadFailed(f"{work.name}: {figures['failed']} requests failed, {figures['requests']} did not")
-    return Load(figures["requests"], figures["microseconds"] / 1e6, figures["p50"] / 1e6, figures["p99"] / 1e6)
+    return Seen(figures["requests"], figures["microseconds"] / 1e6, figures["p99"] / 1e6)

@@ -1,5 +1,6 @@
-"""Processor time of a process and all that it started, threads included, with the scheduler's own precision."""
+"""What a process and all that it started take: processor time, with the scheduler's own precision, and memory."""
 
+import resource
 import time
 from pathlib import Path
 
@@ -20,3 +21,9 @@ def family(pid: int) -> tuple[int, ...]:
 def processor_time(pids: tuple[int, ...]) -> float:
     """Seconds that these processes have run, in user space and in the kernel."""
     return sum(time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED) for pid in pids)
+
+
+def resident(pids: tuple[int, ...]) -> int:
+    """Bytes that these processes have resident; what they share counts for each."""
+    pages = (int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
+    return sum(pages) * resource.getpagesize()

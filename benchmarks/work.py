@@ -31,6 +31,7 @@ class Work:
     script: which of benchmarks/wrk/ drives wrk. connections: how many at once, each with one request in flight.
     tls: to the client and to the provider. keep_alive: false makes every request a new connection.
     think: milliseconds between an answer and the same connection's next request; 0 is as fast as it goes.
+    brief: shorter rounds do.
     """
 
     name: str
@@ -40,17 +41,18 @@ class Work:
     tls: bool = False
     keep_alive: bool = True
     think: int = 0
+    brief: bool = False
 
 
 COST = (
     Work("12 B", "/12", connections=16),
     Work("64 KiB", "/64k", connections=16),
-    Work("1 MiB", "/1m", connections=4),
-    Work("1 MiB upload", "/upload", connections=4, script="upload"),
+    Work("1 MiB", "/1m", connections=4, brief=True),
+    Work("1 MiB upload", "/upload", connections=4, script="upload", brief=True),
     Work("12 B, TLS both sides", "/12", connections=16, tls=True),
-    Work("12 B, no keep-alive", "/12", connections=16, keep_alive=False),
+    Work("12 B, no keep-alive", "/12", connections=16, keep_alive=False, brief=True),
 )
 """Measured in processor time a request."""
 
-PACED = Work("12 B, paced", "/12", connections=32, script="paced", think=20)
+PACED = Work("12 B, paced", "/12", connections=32, script="paced", think=20, brief=True)
 """Measured in latency: at most 32 / 20 ms = 1,600 requests a second, which every proxy here can serve."""

@@ -1,13 +1,14 @@
 """Domicile on a policy with several rules and a route, metrics and access log on."""
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.proxies.lane import Lane
 from benchmarks.work import HOST
-from tests.peers.process import Peer, free_port, running
+from tests.peers.process import READY_WITHIN, Peer, PeerFailed, free_port, running
 
 _ROOT = Path(__file__).parents[2]
 
@@ -87,17 +88,37 @@ listeners:
       certificates:
         - {{certificate: "{lane.certificates.certificate}", key: "{lane.certificates.key}"}}
 
+workers: {workers}
+limits: {{connections: {lane.connections}}}
 log: {{path: "{lane.folder}/access.log"}}
 admin: {{bind: "127.0.0.1:{admin}"}}
 """
 
 
 @contextmanager
-def domicile_proxy(lane: Lane) -> Iterator[Peer]:
+def domicile_proxy(lane: Lane, workers: int = 1) -> Iterator[Peer]:
     """Run it until the block is left."""
     lane.folder.mkdir(parents=True, exist_ok=True)
-    path = lane.folder / "policy.yaml"
-    path.write_text(_POLICY.format(lane=lane, host=HOST, admin=free_port()), encoding="utf-8")
-    command = [*lane.before, sys.executable, "-m", "proxy.cli", "serve", path]
-    with running("domicile", command, lane.folder, lane.listens, environ={"PYTHONPATH": str(_ROOT)}) as peer:
+    policy = _POLICY.format(lane=lane, host=HOST, admin=free_port(), workers=workers)
+    with domicile(policy, lane.listens, lane.folder, lane.before) as peer:
         yield peer
+
+
+@contextmanager
+def domicile(policy: str, ports: Sequence[int], folder: Path, before: tuple[str, ...]) -> Iterator[Peer]:
+    """Run it on a policy that listens on these ports, until the block is left. Entered once its workers serve."""
+    path = folder / "policy.yaml"
+    path.write_text(policy, encoding="utf-8")
+    command = [*before, sys.executable, "-m", "proxy.cli", "serve", path]
+    with running("domicile", command, folder, ports, environ={"PYTHONPATH": str(_ROOT)}) as peer:
+        _await_workers(folder / "domicile.out")
+        yield peer
+
+
+def _await_workers(said: Path) -> None:
+    # The master opens the sockets, and they accept before there is anybody who would serve.
+    deadline = time.monotonic() + READY_WITHIN
+    while "info serving " not in said.read_text(encoding="utf-8"):
+        if time.monotonic() > deadline:
+            raise PeerFailed(f"domicile does not serve: {said.read_text(encoding='utf-8')[-2000:]}")
+        time.sleep(0.02)

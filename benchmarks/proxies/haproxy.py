@@ -18,7 +18,8 @@ _LOG = (
 _CONFIGURATION = """
 global
     nbthread 1
-    maxconn 4096
+    maxconn {lane.connections}
+    no strict-limits
     log stdout len 2048 format raw local0
     ssl-default-bind-options ssl-min-ver TLSv1.2
     ssl-default-server-options ssl-min-ver TLSv1.2

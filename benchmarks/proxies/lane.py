@@ -13,7 +13,7 @@ class Lane:
 
     The plain listener forwards to the provider's plain port, the TLS listener to its TLS port, whose certificate
     must verify. folder: for configuration, access log and whatever else it writes.
-    before: words before its command, which put it on its core.
+    before: words before its command, which put it on its core. connections: of clients that it has to be able to hold.
     """
 
     listen: Ports
@@ -21,6 +21,7 @@ class Lane:
     certificates: Certificates
     folder: Path
     before: tuple[str, ...]
+    connections: int = 4096
 
     @property
     def listens(self) -> tuple[int, int]:

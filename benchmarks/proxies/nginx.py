@@ -70,7 +70,9 @@ _LARGE_BUFFERS = """\
 def nginx_proxy(lane: Lane, buffers: str = "") -> Iterator[Peer]:
     """Run it until the block is left."""
     http = _HTTP.format(lane=lane, host=HOST, buffers=buffers)
-    with nginx(http, lane.listens, lane.folder, before=lane.before) as peer:
+    # One for the client and one for the provider, and some that nginx has for itself.
+    connections = 2 * lane.connections + 64
+    with nginx(http, lane.listens, lane.folder, before=lane.before, connections=connections) as peer:
         yield peer
 
 

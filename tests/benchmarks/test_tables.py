@@ -7,9 +7,25 @@ from rich.console import Console
 from benchmarks.budget import BARS, DECISION_RULES, verdict
 from benchmarks.decide import Cost
 from benchmarks.figures import Figure, Figures
+from benchmarks.grids import (
+    budget_grid,
+    cost_grid,
+    decision_grid,
+    idle_grid,
+    latency_grid,
+    passing_cost_grid,
+    passing_ratio_grid,
+    ratio_grid,
+    spread_grid,
+    summary,
+    workers_grid,
+)
+from benchmarks.groups import LINES, Report
+from benchmarks.idle import Held, Idle
 from benchmarks.proxies import PROXIES
-from benchmarks.table import budget_grid, cost_grid, decision_grid, latency_grid, ratio_grid, results, spread_grid
-from benchmarks.work import COST, PACED
+from benchmarks.table import results
+from benchmarks.work import MIB, PACED
+from benchmarks.workers import ONE, TWO, WORKERS
 
 FIGURES = Figures(
     [
@@ -25,6 +41,14 @@ FIGURES = Figures(
     ],
     {("64 KiB", "nginx"): "3 requests failed"},
 )
+PASSED = Figures(
+    [
+        *(Figure("passed, 12 B", name, cost, None, 1000) for name, cost in (("Domicile", 15e-6), ("HAProxy", 10e-6))),
+        *(Figure("passed, 1 MiB", name, cost, None, 9) for name, cost in (("Domicile", 3e-4), ("HAProxy", 1e-4))),
+    ]
+)
+TWO_WORKERS = Figures([Figure(WORKERS.name, name, cost, None, 9) for name, cost in ((ONE, 30e-6), (TWO, 33e-6))])
+HELD = [Held("passed on", "Domicile", 10_000, before=100 * MIB, holding=120 * MIB)]
 DECISIONS = [Cost(DECISION_RULES, never_seen=12e-6, never_seen_outcome=21e-6, repeated=1.5e-6)]
 
 
@@ -51,22 +75,68 @@ def test_a_bar_holds_up_to_itself() -> None:
 
 
 def test_the_bars_are_of_works_and_proxies_that_run() -> None:
-    assert {bar.work for bar in BARS} <= {work.name for work in COST}
+    assert {bar.work for bar in BARS} <= set(LINES)
     assert {bar.proxy for bar in BARS} <= set(PROXIES)
 
 
 def test_the_budget_has_a_row_a_bar_with_its_verdict() -> None:
-    rows = {row[0]: row[1:] for row in budget_grid(FIGURES, DECISIONS).rows}
+    rows = {row[0]: row[1:] for row in budget_grid((FIGURES, PASSED), DECISIONS).rows}
     assert rows["12 B / nginx"] == ("2.00 ×", "2 ×", "holds")
     assert rows["12 B / Envoy"] == ("0.80 ×", "0.6 ×", "falls short")
     assert rows["64 KiB / nginx"] == ("– ×", "1 ×", "not measured")
+    assert rows["passed, 12 B / HAProxy"] == ("1.50 ×", "1.6 ×", "holds")
+    assert rows["passed, 1 MiB / HAProxy"] == ("3.00 ×", "2 ×", "falls short")
     assert rows["decision, repeated"] == ("1.50 µs", "2 µs", "holds")
     assert rows["decision, facts and outcome never seen"] == ("21.00 µs", "20 µs", "falls short")
 
 
+def test_the_summary_names_what_falls_short_and_what_was_not_measured() -> None:
+    said = summary(budget_grid((FIGURES, PASSED), DECISIONS))
+    assert said.startswith("4 of 12 bars hold. Falling short: 12 B / Envoy; passed, 1 MiB / HAProxy; decision,")
+    assert said.endswith(
+        "Not measured: 64 KiB / nginx; 12 B, TLS both sides / nginx; passed, 12 B, new connections / HAProxy;"
+        " passed, 1 MiB, new connections / HAProxy; passed, 100 MiB / HAProxy."
+    )
+    assert summary(budget_grid((), ())).startswith("0 of 12 bars hold. Not measured: ")
+
+
+def test_what_is_passed_on_says_what_a_figure_is_for() -> None:
+    assert passing_cost_grid(PASSED).rows == (
+        ("passed, 12 B: an exchange", "15.0", "10.0"),
+        ("passed, 1 MiB: a MiB", "300.0", "100.0"),
+    )
+    assert passing_ratio_grid(PASSED).rows == (("passed, 12 B", "1.50"), ("passed, 1 MiB", "3.00"))
+
+
+def test_a_second_worker_and_idle_connections_have_their_rows() -> None:
+    assert workers_grid(TWO_WORKERS).rows == (("12 B", "30.0", "33.0", "1.10"),)
+    assert idle_grid(HELD).rows == (("passed on: Domicile", "10,000", "100.0", "120.0", "2,097"),)
+
+
+def test_a_report_shows_what_was_measured_and_nothing_else() -> None:
+    def titles(report: Report) -> list[str]:
+        return [grid.title for grid in report.grids()]
+
+    assert titles(Report()) == []
+    assert titles(Report(idle=Idle(HELD))) == ["Idle connections"]
+    assert titles(Report(passing=PASSED, workers=TWO_WORKERS)) == [
+        "Ratios, passed on",
+        "Budget",
+        "Processor time, passed on",
+        "Two workers",
+        "Spread of the rounds, passed on",
+    ]
+    assert not Report(passing=PASSED).failed
+    assert Report(idle=Idle(failures={("passed on", "nginx"): "3 of 9 idle connections ended"})).failed
+
+
 def test_the_terminal_and_the_file_show_the_same_cells() -> None:
     grids = (ratio_grid, cost_grid, latency_grid, spread_grid)
-    tables = [grid(FIGURES) for grid in grids] + [budget_grid(FIGURES, DECISIONS), decision_grid(DECISIONS)]
+    tables = [grid(FIGURES) for grid in grids] + [
+        budget_grid((FIGURES,), DECISIONS),
+        decision_grid(DECISIONS),
+        idle_grid(HELD),
+    ]
     written = results(tables, [("processor", "some")], "1 January 2026", 5, 3)
     shown = io.StringIO()
     for table in tables:
