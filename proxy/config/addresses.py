@@ -135,10 +135,29 @@ def read_http_url(text: str) -> str:
     host = read_host(place["host"])
     if scheme == "http" and not is_loopback(host):
         raise Wrong(f"{VALUE} is not encrypted", "use https://; http:// is for this machine alone")
-    port = "" if place["port"] is None else f":{read_port(place['port'], lowest=1)}"
+    authority = read_authority(match["authority"])
     if not _REQUEST.fullmatch(match["rest"]):
         raise Wrong(f"{VALUE} has a character that no URL holds", "percent-encode it, and leave out any fragment")
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}{port}{match['rest'] or '/'}"
+    return f"{scheme}://{authority}{match['rest'] or '/'}"
+
+
+def read_origin_form(text: str) -> str:
+    """A path, perhaps with a query, as it goes on the wire (RFC 9112 section 3.2.1)."""
+    if not text.startswith("/"):
+        raise Wrong(f"{VALUE} is no path", "begin it with a slash")
+    if not _REQUEST.fullmatch(text):
+        raise Wrong(f"{VALUE} has a character that no path holds", "percent-encode it, and leave out any fragment")
+    return text
+
+
+def read_authority(text: str) -> str:
+    """`HOST[:PORT]` in its canonical form, as a Host field has it."""
+    place = _AUTHORITY.fullmatch(text)
+    if place is None:
+        raise Wrong(f"{VALUE} is no host", "IPv6 addresses go in brackets: [2001:db8::1]:443")
+    host = read_host(place["host"])
+    port = "" if place["port"] is None else f":{read_port(place['port'], lowest=1)}"
+    return f"{f'[{host}]' if ':' in host else host}{port}"
 
 
 def is_loopback(host: str) -> bool:

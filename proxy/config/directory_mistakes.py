@@ -37,11 +37,12 @@ def _stores(document: Document, loc: Loc, directory: Table) -> Iterator[Note]:
         yield document.note(loc, what, f"give it one of {', '.join(STORES)}")
     for name in named:
         if name != "sqlite":
-            yield from _store(document, (*loc, name), name)
+            yield from store_mistakes(document, (*loc, name), name, (*loc, name, "url"))
 
 
-def _store(document: Document, loc: Loc, name: str) -> Iterator[Note]:
-    url, password = document.at((*loc, "url")), document.at((*loc, "password"))
+def store_mistakes(document: Document, loc: Loc, name: str, place: Loc) -> Iterator[Note]:
+    """The mistakes of one store of this name that is asked over the network. place: where its URL stands."""
+    url, password = document.at(place), document.at((*loc, "password"))
     if isinstance(url, Scalar) and not url.broken:
         try:
             address = read_address(url.text, _PORTS[name])
@@ -50,7 +51,7 @@ def _store(document: Document, loc: Loc, name: str) -> Iterator[Note]:
         if address is not None and not is_loopback(address.host) and _said(document, (*loc, "plaintext")) != "true":
             if address.scheme in ("redis", "valkey", "http"):
                 hint = f"use {address.scheme}s://, or say `plaintext: true` if anybody on the way may read it"
-                yield note_of(Wrong(f"{VALUE} is not encrypted", hint), document, (*loc, "url"))
+                yield note_of(Wrong(f"{VALUE} is not encrypted", hint), document, place)
         elif address is not None and _contradicts(document, loc, name, address.scheme):
             what = "`plaintext: true` beside TLS"
             yield document.note((*loc, "plaintext"), what, "leave one of the two out", key=True)

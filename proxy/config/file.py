@@ -4,7 +4,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from proxy.config.balancing import OverloadPart, RetriesPart
 from proxy.config.geoip import GeoIPPart
+from proxy.config.health import PlacePart
 from proxy.config.law import ClassPart, GuaranteePart, Name, RoutePart, RulePart
 from proxy.config.listening import AdminPart, LimitsPart, ListenerPart, LogPart, TimeoutsPart
 from proxy.config.note import VALUE, Wrong
@@ -12,8 +14,10 @@ from proxy.config.part import Part, Several, Typed, words
 from proxy.config.people import SubjectPart
 from proxy.config.places import EVERYWHERE, ProviderPart, ZonePart
 from proxy.config.processes import ControlPath, WorkersPart, WorkersText
+from proxy.config.rates import RatesPart
 from proxy.policy.countries import COUNTRIES, expand
 from proxy.policy.policy import Policy
+from proxy.policy.rates import Rates
 from proxy.policy.settings import GeoIP, Zone
 
 
@@ -50,6 +54,10 @@ class PolicyFile(Part):
     control: ControlPath | None = Field(
         default=None, description="Unix socket at which a new program finds this one; left out: none"
     )
+    location: PlacePart | None = Field(default=None, description="Where this proxy is")
+    retries: RetriesPart = Field(default=RetriesPart(), description="When a request is tried again")
+    rates: RatesPart | None = Field(default=None, description="Limits of rate")
+    overload: OverloadPart = Field(default=OverloadPart(), description="How much the proxy takes on")
 
     def value(self, digest: str) -> Policy:
         timeouts = self.timeouts.value()
@@ -70,6 +78,10 @@ class PolicyFile(Part):
             admin=self.admin.value(),
             workers=self.workers.value(),
             control=self.control,
+            location=None if self.location is None else self.location.value(),
+            retries=self.retries.value(),
+            rates=Rates() if self.rates is None else self.rates.value(),
+            overload=self.overload.value(),
         )
 
 

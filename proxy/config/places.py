@@ -8,8 +8,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from proxy.config.addresses import read_endpoint, read_host
+from proxy.config.balancing import BalancePart, BalanceText, QueuePart, QueueText
 from proxy.config.conditions import COUNTRY_SCHEMA, Flag, NetworkText, read_country
 from proxy.config.figures import Count, Duration, TlsVersion
+from proxy.config.health import UNCHECKED, HealthText, PlacePart
 from proxy.config.law import Prose
 from proxy.config.note import VALUE, Wrong
 from proxy.config.part import OneOrSeveral, Part, Typed, pattern, words
@@ -94,6 +96,8 @@ HostSeen = Annotated[
 ]
 _SENT = ("none", "v1", "v2")
 ProxyHeaderSent = Annotated[Literal["none", "v1", "v2"], Typed(one_of(_SENT), words(*_SENT))]
+_MODES = ("record", "enforce")
+EvidenceMode = Annotated[Literal["record", "enforce"], Typed(one_of(_MODES), words(*_MODES))]
 
 
 class ZonePart(Part):
@@ -146,12 +150,13 @@ class ProviderLimitsPart(Part):
     """Bounds towards this provider."""
 
     connections: Count | None = Field(default=None, description="Connections at once; left out: no limit")
+    queue: QueueText = Field(default=QueuePart(), description="Who waits where that is reached; or none")
 
 
 class ProviderPart(Part):
     """A service that receives traffic."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"kind", "seal", "health", "balance", "location", "evidence"})
+    later: ClassVar[frozenset[str]] = frozenset({"kind", "seal"})
 
     operator: Prose = Field(description="The company that runs it and could read what it stores")
     zone: ZoneRef = Field(description="The zone that it is in")
@@ -172,6 +177,13 @@ class ProviderPart(Part):
     plaintext: Flag = Field(
         default=False, description="Permits http:// beyond loopback: anybody on the way can read it"
     )
+    health: HealthText = Field(default=UNCHECKED, description="How its health is told; left out: by its traffic")
+    balance: BalanceText = Field(default=BalancePart(), description="How its endpoints share its traffic")
+    location: PlacePart | None = Field(default=None, description="Where it says that it is")
+    evidence: EvidenceMode = Field(
+        default="record",
+        description="What becomes of one that cannot be there, or answers from outside its zone: enforce takes it out",
+    )
 
     def value(self, name: str, timeouts: Timeouts) -> Provider:
         return Provider(
@@ -191,4 +203,11 @@ class ProviderPart(Part):
             plaintext=self.plaintext,
             connections=self.limits.connections,
             send_proxy=self.send_proxy,
+            health=self.health.value(),
+            passive=self.health.passive.value(),
+            breaker=self.health.breaker.value(),
+            balance=self.balance.value(),
+            queue=None if self.limits.queue is None else self.limits.queue.value(),
+            location=None if self.location is None else self.location.value(),
+            evidence=self.evidence,
         )

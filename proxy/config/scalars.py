@@ -6,14 +6,19 @@ Figures are bounded where a larger one could only be a slip, so that nothing dow
 import re
 from collections.abc import Callable, Collection
 from datetime import datetime
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from proxy.config.note import VALUE, Wrong, did_you_mean, quoted
+
+T = TypeVar("T")
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB|TiB)?")
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?")
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)(%?)")
 _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?P<offset>[Zz]|[+-]\d{2}:\d{2})?")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
@@ -46,11 +51,6 @@ def read_leeway(text: str) -> float:
     return seconds
 
 
-def read_age(text: str) -> float | None:
-    """Seconds, or None for `none`."""
-    return None if text == "none" else read_duration(text)
-
-
 def read_size(text: str) -> int:
     """Bytes, more than none."""
     match = _SIZE.fullmatch(text)
@@ -62,16 +62,6 @@ def read_size(text: str) -> int:
     return size
 
 
-def read_bound(text: str) -> int | None:
-    """Bytes, or None for `none`."""
-    if text == "none":
-        return None
-    try:
-        return read_size(text)
-    except Wrong as wrong:
-        raise Wrong(wrong.what, f"{wrong.hint}, or none") from None
-
-
 def read_count(text: str) -> int:
     """A whole number of at least one."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
@@ -81,8 +71,32 @@ def read_count(text: str) -> int:
 
 def read_weight(text: str) -> float:
     """A share: any number from zero."""
-    if not re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", text):
+    if not _NUMBER.fullmatch(text):
         raise Wrong(f"{VALUE} is no weight", "write a number from 0 up, such as 95")
+    return float(text)
+
+
+def read_number(text: str) -> float:
+    """Any number from zero."""
+    if not _NUMBER.fullmatch(text):
+        raise Wrong(f"{VALUE} is no number", "write one from 0 up, such as 2 or 0.5")
+    return float(text)
+
+
+def read_share(text: str) -> float:
+    """A part of the whole, from 0 to 1: written as a percentage, or as that number."""
+    match = _SHARE.fullmatch(text)
+    share = -1.0 if match is None else float(match[1]) / 100 if match[2] else float(match[1])
+    if not 0.0 <= share <= 1.0:
+        suggestion = f"write {text}%" if _NUMBER.fullmatch(text) and 1 < float(text) <= 100 else None
+        raise Wrong(f"{VALUE} is no share", "write 0% to 100%, or 0 to 1", suggestion=suggestion)
+    return share
+
+
+def read_factor(text: str) -> float:
+    """How many times as much: above 1."""
+    if not _NUMBER.fullmatch(text) or not 1.0 < float(text) <= 1000.0:
+        raise Wrong(f"{VALUE} is no factor", "write a number above 1 and up to 1000, such as 1.5")
     return float(text)
 
 
@@ -188,6 +202,21 @@ def read_token_method(text: str, words: Collection[str] = ()) -> str:
 def is_token(text: str) -> bool:
     """Whether it can be a header field's name (RFC 9110 section 5.6.2)."""
     return _TOKEN.fullmatch(text) is not None
+
+
+def or_none(read: Callable[[str], T]) -> Callable[[str], T | None]:
+    """A reader that also takes `none`, for None."""
+
+    def read_or_none(text: str) -> T | None:
+        if text == "none":
+            return None
+        try:
+            return read(text)
+        except Wrong as wrong:
+            hint = "write none" if wrong.hint is None else f"{wrong.hint}, or none"
+            raise Wrong(wrong.what, hint, suggestion=wrong.suggestion) from None
+
+    return read_or_none
 
 
 def one_of(known: tuple[str, ...], later: frozenset[str] = frozenset()) -> Callable[[str], str]:

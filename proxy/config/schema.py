@@ -40,7 +40,9 @@ def _tidy(node: Any) -> Any:
 
 
 def _is_noise(key: str, value: Any) -> bool:
-    return (key == "title" and isinstance(value, str)) or (key == "default" and not isinstance(value, str | int))
+    return (key == "title" and isinstance(value, str)) or (
+        key == "default" and not isinstance(value, str | int | float)
+    )
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 Everything steps over what has another shape than expected: the model has noted that already.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from proxy.config.document import Document, Loc, Node, Scalar, Sequence, Table
-from proxy.config.note import Wrong
+from proxy.config.note import VALUE, Note, Wrong
+from proxy.config.report import note_of
 
 T = TypeVar("T")
 
@@ -59,3 +60,16 @@ def all_tables(node: Node | None, loc: Loc) -> Iterator[tuple[Loc, Table]]:
     elif isinstance(node, Sequence):
         for i, item in enumerate(node.items):
             yield from all_tables(item, (*loc, i))
+
+
+def repeated(document: Document, locs: Iterable[Loc], noun: str) -> Iterator[Note]:
+    """The mistakes of text that stands at two of these paths."""
+    first: dict[str, int] = {}
+    for loc in locs:
+        node = document.at(loc)
+        if not isinstance(node, Scalar) or node.broken:
+            continue
+        if node.text in first:
+            hint = f"line {first[node.text]} has it already"
+            yield note_of(Wrong(f"duplicate {noun} {VALUE}", hint), document, loc)
+        first.setdefault(node.text, node.place[0])

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from proxy.config.directory_mistakes import directory_mistakes
-from proxy.config.document import Document, Loc, Scalar, Sequence, Table
+from proxy.config.document import Document, Loc, Sequence, Table
 from proxy.config.note import VALUE, Note, Wrong, quoted
 from proxy.config.places import EVERYWHERE
+from proxy.config.reliability_mistakes import reliability_mistakes
 from proxy.config.report import note_of
 from proxy.config.scalars import read_instant, read_weight
 from proxy.config.service_mistakes import service_mistakes
 from proxy.config.trust import check_pair
-from proxy.config.walk import all_tables, entries_at, read_or_none, scalar, tables_at, text_at, texts_at
+from proxy.config.walk import all_tables, entries_at, read_or_none, repeated, scalar, tables_at, text_at, texts_at
 from proxy.config.whereabouts_mistakes import whereabouts_mistakes
 from proxy.policy.countries import COUNTRIES, UNIONS, expand
 
@@ -29,7 +30,7 @@ T = TypeVar("T")
 def mistakes_of(document: Document, folder: Path) -> list[Note]:
     """The mistakes of a file that no single value shows."""
     own = (_zones, _operators, _names, _law, _routes, _sources, _periods)
-    checks = (*own, directory_mistakes, whereabouts_mistakes)
+    checks = (*own, directory_mistakes, whereabouts_mistakes, reliability_mistakes)
     notes = [note for check in checks for note in check(document)]
     return notes + list(service_mistakes(document, folder)) + list(_pairs(document, folder))
 
@@ -101,20 +102,8 @@ def _names(document: Document) -> Iterator[Note]:
         ("classes", "class", "class"),
         ("listeners", "name", "listener"),
     ):
-        yield from _repeated(document, [(*loc, key) for loc, _ in tables_at(document, (section,))], noun)
-    yield from _repeated(document, [at for at, _ in texts_at(document, ("subject", "actors"))], "actor")
-
-
-def _repeated(document: Document, locs: list[Loc], noun: str) -> Iterator[Note]:
-    first: dict[str, int] = {}
-    for loc in locs:
-        node = document.at(loc)
-        if not isinstance(node, Scalar) or node.broken:
-            continue
-        if node.text in first:
-            hint = f"line {first[node.text]} has it already"
-            yield note_of(Wrong(f"duplicate {noun} {VALUE}", hint), document, loc)
-        first.setdefault(node.text, node.place[0])
+        yield from repeated(document, [(*loc, key) for loc, _ in tables_at(document, (section,))], noun)
+    yield from repeated(document, [at for at, _ in texts_at(document, ("subject", "actors"))], "actor")
 
 
 def _law(document: Document) -> Iterator[Note]:
@@ -149,7 +138,7 @@ def _routes(document: Document) -> Iterator[Note]:
             (*loc, "prefer", i, "provider") if isinstance(item, Table) else (*loc, "prefer", i)
             for i, item in enumerate(listed.items)
         ]
-        yield from _repeated(document, providers, "provider")
+        yield from repeated(document, providers, "provider")
 
 
 def _sources(document: Document) -> Iterator[Note]:

@@ -30,6 +30,7 @@ from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from proxy.policy.balance import RateLimit
 from proxy.policy.decision import _MINT, Decision, Denial, Permit, Reason, RuleSay
 from proxy.policy.facts import UNCLASSIFIED, UNKNOWN, Facts
 from proxy.policy.matcher import Masks, Matcher
@@ -63,6 +64,14 @@ def stated_home(policy: "Policy", facts: Facts) -> str | None:
     Stated homes come before the sources: home, source and actor are not known yet, whatever `facts` says.
     """
     return policy.decider.stated_home(facts)
+
+
+def rate_limits(policy: "Policy", facts: Facts) -> tuple[RateLimit, ...]:
+    """The limits of rate that these facts have to pass, in the policy's order.
+
+    A limit takes, as a forbid does: where it is not known whether it matches, it does.
+    """
+    return policy.decider.rate_limits(facts)
 
 
 def looks_at_path(policy: "Policy") -> bool:
@@ -144,7 +153,10 @@ class Decider:
         stated = policy.subject.stated
         self._stated = Matcher(conditions(policy.classes, stated), NOT_YET) if stated else None
         self._stated_at = _Place.after(2 * len(policy.classes), stated)
-        everything = conditions(policy.classes, policy.rules, policy.routes, policy.guarantees, stated)
+        limits = policy.rates.limits
+        self._limits = Matcher(conditions(policy.classes, limits)) if limits else None
+        self._limits_at = _Place.after(2 * len(policy.classes), limits)
+        everything = conditions(policy.classes, policy.rules, policy.routes, policy.guarantees, stated, limits)
         self.looks_at_path = any(condition is not None and condition.path is not None for condition in everything)
         self.looks_at_path |= any(
             isinstance(source, Directory) and source.key.kind == "path" for source in policy.subject.sources
@@ -196,10 +208,20 @@ class Decider:
     def stated_home(self, facts: Facts) -> str | None:
         if self._stated is None:
             return None
-        sure, maybe = self._stated.look(facts)
-        class_sure, class_maybe = self._stated.by_class(self._possible(facts, sure, maybe, self._stated))
-        first = _first(self._stated_at.split(sure & class_sure, maybe & class_maybe)[0])
+        first = _first(self._stated_at.split(*self._look(self._stated, facts))[0])
         return None if first is None else self.policy.subject.stated[first].home
+
+    def rate_limits(self, facts: Facts) -> tuple[RateLimit, ...]:
+        if self._limits is None:
+            return ()
+        may = self._limits_at.split(*self._look(self._limits, facts))[1]
+        return tuple(self.policy.rates.limits[i] for i in bits(may))
+
+    def _look(self, matcher: Matcher, facts: Facts) -> Masks:
+        """What these facts match, the class too."""
+        sure, maybe = matcher.look(facts)
+        class_sure, class_maybe = matcher.by_class(self._possible(facts, sure, maybe, matcher))
+        return sure & class_sure, maybe & class_maybe
 
     def _possible(self, facts: Facts, sure: int, maybe: int, matcher: Matcher) -> frozenset[str]:
         """The classes that these facts may have. The classes' conditions are the lowest bits of the masks."""

@@ -144,7 +144,7 @@ PROVIDERS = [
     (provider('endpoints: ["https://x"], limits: {▲requests: 1}'), "unknown key `requests`"),
     *(
         (provider(f'endpoints: ["https://x"], ▲{key}: x'), f"`{key}` is not available in this version")
-        for key in ("kind", "seal", "health", "balance", "location", "evidence")
+        for key in ("kind", "seal")
     ),
     ("providers:\n  ▲Extra: {operator: E, zone: eu, endpoints: ['https://x']}", "such as `extra`"),
     ("providers:\n  none: {operator: E, zone: eu, endpoints: ['https://x']}".replace("none", "▲none"), "is reserved"),

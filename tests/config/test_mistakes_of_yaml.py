@@ -138,7 +138,7 @@ zones:
   x: {countries: ["*"], ▲excpt: [DE]}
   y: {countries: [▲"*"]}
 providers:
-  a: {operator: A, zone: ▲uropa, endpoints: [▲"http://a.example", ▲"https://b/x"], host: ▲foo, ▲health: {}}
+  a: {operator: A, zone: ▲uropa, endpoints: [▲"http://a.example", ▲"https://b/x"], host: ▲foo, ▲seal: {}}
 rules:
   - name: a
     when: {home: ▲qq, country: ▲no, path: ▲/a/../b, client: ▲10.0.0.1/8}
@@ -164,7 +164,7 @@ timeouts: {head: ▲3, idle: ▲'${MISSING}'}
         "is not encrypted",
         "has a path",
         "`foo` is not among the choices",
-        "`health` is not available in this version",
+        "`seal` is not available in this version",
         "`qq` is no zone",
         "write NO",
         "has two readings",

@@ -78,8 +78,7 @@ def test_the_ten_lines_are_the_example() -> None:
 
 
 NOT_YET = {
-    "health probes": "providers: {own-eu: {health: {path: /}}}",
-    "balancing": "providers: {own-eu: {balance: least}}",
+    "kinds of providers": "providers: {own-eu: {kind: s3}}",
     "sealing": "providers: {own-eu: {seal: {key: a}}}",
     "its keys": "keys: {a: {file: b}}",
 }
