@@ -14,8 +14,8 @@ from proxy.http1.problems import INTERNAL, UNAVAILABLE, UNREACHED, Problem
 from proxy.http1.provider import ProviderConnection
 from proxy.policy.decision import Permit
 from proxy.providers.choice import order
+from proxy.providers.endpoint import EndpointState
 from proxy.providers.failure import DialFailure
-from proxy.providers.fleet import EndpointState
 from proxy.telemetry.metrics import Attempt
 
 if TYPE_CHECKING:

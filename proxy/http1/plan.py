@@ -21,7 +21,7 @@ from proxy.policy.decide import decide
 from proxy.policy.decision import Denial, Permit
 from proxy.policy.facts import NO_SOURCE, SUBJECT, UNKNOWN, Facts
 from proxy.policy.routes import Preferred, preferred
-from proxy.providers.fleet import EndpointState
+from proxy.providers.endpoint import EndpointState
 from proxy.telemetry.cells import Cell, RuleSetCell
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.record import static_part

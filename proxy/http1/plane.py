@@ -16,7 +16,7 @@ from proxy.http1.plan import Plan, Planner
 from proxy.http1.provider import ProviderConnection, ResponseHeads
 from proxy.http1.waiting import Waiting
 from proxy.identity.answers import Pending
-from proxy.providers.fleet import EndpointState
+from proxy.providers.endpoint import EndpointState
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Attempt, Metrics
 from proxy.telemetry.request_ids import RequestIds

@@ -1,6 +1,7 @@
 """Which endpoints to try, in what order, among what a permit and a route leave.
 
-- An endpoint that could not be reached is not in the order while its mark lasts. An empty order is `unavailable`.
+- An endpoint that its health leaves nothing is not in the order. Where that is so of all, the order is empty, which is
+  `unavailable`: there is no threshold from which the sick are tried after all.
 - Listed with weights: each subject's own order, by weighted rendezvous hashing (Schindelhauer and Schomaker, "Weighted
   distributed hash tables", 2005): shares are as the weights among what is permitted and healthy, one subject stays,
   and when a provider goes, its subjects alone move. Weight 0 comes after all others.
@@ -8,18 +9,24 @@
 - The rest: the fastest to the first byte first, by `pace`. One that was never measured, or not for REMEASURE seconds,
   is tried first by one request each TRIAL seconds and is otherwise last, so that a silent one costs few requests.
   Equal ones are in the policy's order.
-- Endpoints of one provider take turns.
+- A provider all of which starts slowly has its share: of its weight; else of the requests that would come to it first.
+  It takes all where nobody else is there to.
+- Among the endpoints of one provider those that want a trial come first, then the one that its balance chooses, then
+  the others in turn.
 
-Pure: it reads the states and changes nothing; `EndpointState.take` is what moves turns and trials on.
+It reads the states and changes nothing but whose turn it is within a provider. Whoever tries an endpoint calls its
+`begin`, which says no where something happened meanwhile.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from proxy.policy.settings import Provider
-from proxy.providers.fleet import REMEASURE, TRIAL, EndpointState, Fleet, ProviderState
+from proxy.providers.endpoint import EndpointState
+from proxy.providers.fleet import REMEASURE, TRIAL, Fleet, ProviderState
 from proxy.providers.pool import C
 
 if TYPE_CHECKING:
@@ -39,25 +46,30 @@ def order(
     listed, rest = preferred.listed, preferred.rest
     states = fleet.states
     if len(listed) + len(rest) == 1:
-        return _endpoints(states[(listed or rest)[0].name], now, passing)
+        return _endpoints(states[(listed or rest)[0].name], key, now, passing)
     found: list[EndpointState[C]] = []
     if preferred.weights is not None and len(listed) > 1:
-        for state in by_weight([states[p.name] for p in listed], preferred.weights, key):
-            found += _endpoints(state, now, passing)
+        inclined = by_weight([states[p.name] for p in listed], preferred.weights, key, now, passing)
     else:
-        for provider in listed:
-            found += _endpoints(states[provider.name], now, passing)
-    for state in _fastest(rest, fleet, now):
-        found += _endpoints(state, now, passing)
+        inclined = _by_share([states[provider.name] for provider in listed], now, passing)
+    for state in inclined:
+        found += _endpoints(state, key, now, passing)
+    for state in _by_share(_fastest(rest, fleet, now), now, passing):
+        found += _endpoints(state, key, now, passing)
     return found
 
 
-def by_weight(states: Sequence[ProviderState[C]], weights: Sequence[float], key: bytes) -> Iterable[ProviderState[C]]:
+def by_weight(
+    states: Sequence[ProviderState[C]], weights: Sequence[float], key: bytes, now: float, passing: bool
+) -> Sequence[ProviderState[C]]:
     """The states in the order of this key."""
     key_bits = int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
     ranked = [
         # 52 bits, so that the half keeps the number off 0 and 1 exactly: its logarithm is finite and negative.
-        (weight / math.log(((_mixed(key_bits ^ state.seed) >> 12) + 0.5) / 2**52), place)
+        (
+            weight * _share(state, now, passing) / math.log(((_mixed(key_bits ^ state.seed) >> 12) + 0.5) / 2**52),
+            place,
+        )
         for place, (state, weight) in enumerate(zip(states, weights, strict=True))
     ]
     ranked.sort()
@@ -84,12 +96,56 @@ def _rank(state: ProviderState[C], now: float) -> float:
     return -1.0 if now - state.asked >= TRIAL else _LAST
 
 
-def _endpoints(state: ProviderState[C], now: float, passing: bool) -> Sequence[EndpointState[C]]:
+def _share(state: ProviderState[C], now: float, passing: bool) -> float:
+    """What slow start leaves of a provider; 1 where it leaves it all, or where nothing is left to share."""
+    endpoints = state.passing if passing else state.endpoints
+    for endpoint in endpoints:
+        if endpoint.health.steady:
+            return 1.0
+    return max((endpoint.health.share(now) for endpoint in endpoints), default=0.0) or 1.0
+
+
+def _by_share(states: Sequence[ProviderState[C]], now: float, passing: bool) -> Sequence[ProviderState[C]]:
+    """The states as they are, those behind whose share does not reach so far this time."""
+    behind = [
+        state
+        for state in states
+        if (share := _share(state, now, passing)) < 1.0 and random.random() >= share  # noqa: S311 - no secret
+    ]
+    return [*(state for state in states if state not in behind), *behind] if behind else states
+
+
+def _endpoints(state: ProviderState[C], key: bytes, now: float, passing: bool) -> Sequence[EndpointState[C]]:
     endpoints = state.passing if passing else state.endpoints
     if len(endpoints) == 1:
-        return endpoints if now >= endpoints[0].down_until else ()
-    up = [endpoint for endpoint in endpoints if now >= endpoint.down_until]
-    if not up:
-        return up
-    turn = state.turn % len(up)
-    return up[turn:] + up[:turn]
+        health = endpoints[0].health
+        return endpoints if health.steady or health.trial(now) or health.share(now) > 0.0 else ()
+    for endpoint in endpoints:
+        if not endpoint.health.steady:
+            return _of_unsteady(state, endpoints, key, now)
+    return _in_turn(state, endpoints, key, now)
+
+
+def _of_unsteady(
+    state: ProviderState[C], endpoints: Sequence[EndpointState[C]], key: bytes, now: float
+) -> Sequence[EndpointState[C]]:
+    trials: list[EndpointState[C]] = []
+    up: list[EndpointState[C]] = []
+    for endpoint in endpoints:
+        health = endpoint.health
+        if health.trial(now):
+            trials.append(endpoint)
+        elif (share := health.share(now)) > 0.0:
+            health.load.share = share
+            up.append(endpoint)
+    return [*trials, *_in_turn(state, up, key, now)]
+
+
+def _in_turn(
+    state: ProviderState[C], endpoints: Sequence[EndpointState[C]], key: bytes, now: float
+) -> Sequence[EndpointState[C]]:
+    """The one that the provider's balance chooses, then the others."""
+    if len(endpoints) < 2:
+        return endpoints
+    place = state.chooser.choose([endpoint.health.load for endpoint in endpoints], key, now)
+    return (*endpoints[place:], *endpoints[:place])

@@ -25,7 +25,7 @@ from proxy.policy.facts import Address
 from proxy.policy.settings import Endpoint, Provider
 from proxy.providers.descriptors import for_providers
 from proxy.providers.failure import Cause, DialFailure, DialMisuse, Kind, connect_cause
-from proxy.providers.guard import Admission, admits
+from proxy.providers.guard import Admission, Answered, admits
 from proxy.providers.resolve import NameUnresolved, Resolver
 
 NEXT: Final = 0.25
@@ -121,9 +121,13 @@ class Connecting:
             answers = await resolver.resolve(self._endpoint.host)
         except NameUnresolved:
             self._lookup = None
+            self._admission.answers["failed"] += 1
             self._failed(self._why("name", "name not found"))
             return
         self._lookup = None
+        allowed = self._admission.of(self._provider, self._endpoint, answers)
+        heard: Answered = "fresh" if resolver.fresh(self._endpoint.host) else "remembered"
+        self._admission.answers[heard if len(allowed) == len(answers) else "outside"] += 1
         self.race(answers)
 
     # The race

@@ -23,6 +23,7 @@ from proxy.policy.settings import Endpoint, Provider
 from proxy.providers.connect import connect
 from proxy.providers.failure import DialFailure, DialMisuse, handshake_cause
 from proxy.providers.gate import Gate
+from proxy.providers.guard import Admission
 from proxy.providers.resolve import Resolver
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -44,19 +45,20 @@ async def dial(
     context: ssl.SSLContext | None,
     resolver: Resolver,
     first: bytes = b"",
+    admission: Admission | None = None,
 ) -> tuple[asyncio.Transport, P]:
     """A connection to a permitted provider's endpoint, verified, and the caller's protocol on it.
 
     context: the provider's TLS context for `https` and `tls`, None for other schemes. first: a PROXY header, which goes
-    ahead of everything in clear. The protocol is made when all is verified; its `connection_made` has run and reading
-    is on when this returns.
+    ahead of everything in clear. admission: this endpoint's, where it is kept. The protocol is made when all is
+    verified; its `connection_made` has run and reading is on when this returns.
     Raises DialFailure when the provider was not reached, DialMisuse for this program's own mistakes.
     """
     _demand(provider, endpoint, context)
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(provider.timeouts.connect):
-            sock = await _connect(loop, permit, provider, endpoint, resolver)
+            sock = await _connect(loop, permit, provider, endpoint, resolver, admission)
             transport, gate = await _open(loop, provider, endpoint, sock, context, first)
     except TimeoutError:
         raise DialFailure("timeout", provider.name, endpoint.host, "too slow") from None
@@ -86,6 +88,7 @@ async def _connect(
     provider: Provider,
     endpoint: Endpoint,
     resolver: Resolver,
+    admission: Admission | None,
 ) -> socket.socket:
     made: asyncio.Future[socket.socket] = loop.create_future()
 
@@ -100,7 +103,7 @@ async def _connect(
         if not made.cancelled():
             made.set_exception(failure)
 
-    connecting = connect(permit, provider, endpoint, resolver, connected, failed)
+    connecting = connect(permit, provider, endpoint, resolver, connected, failed, admission)
     try:
         return await made
     except asyncio.CancelledError:

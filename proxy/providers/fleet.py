@@ -6,16 +6,17 @@ until the caller retires what was left behind. All times are the loop's (monoton
 
 import asyncio
 import hashlib
-import socket
+import random
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Generic, Literal
 
-from proxy.policy.decision import Permit
+from proxy.policy.balance import Retries
 from proxy.policy.policy import Policy
 from proxy.policy.settings import Endpoint, Provider
-from proxy.providers.connect import Connected, Connecting, Failed, connect
+from proxy.providers.balance import chooser
 from proxy.providers.contexts import (
     UnusableFile,
     UnusableFiles,
@@ -23,16 +24,11 @@ from proxy.providers.contexts import (
     fingerprint,
     provider_context,
 )
-from proxy.providers.dial import dial
-from proxy.providers.failure import DialFailure, DialMisuse
-from proxy.providers.guard import Admission
+from proxy.providers.endpoint import PASSING, EndpointState
 from proxy.providers.pool import C, Pool, PoolKey
 from proxy.providers.resolve import Resolver
-
-P = TypeVar("P", bound=asyncio.BaseProtocol)
-
-DOWN = 5.0
-"""For how long an endpoint is not tried after it could not be reached."""
+from proxy.providers.retry_budget import RetryBudget
+from proxy.providers.waiting import Waiting
 
 IDLE_PER_ENDPOINT = 256
 """How many idle connections one endpoint may keep; each holds a descriptor and, under TLS, its buffers."""
@@ -46,117 +42,6 @@ TRIAL = 5.0
 _SMOOTHING = 0.1
 _STEADY = 1.25
 
-PASSING: Final = frozenset({"tls", "tcp"})
-"""Schemes of endpoints whose bytes are passed on as they are; the others are spoken to in HTTP."""
-
-# Not the provider's fault, so no reason to leave it alone.
-_UNMARKED = frozenset({"full", "local"})
-
-
-class EndpointState(Generic[C]):
-    """One endpoint of a provider: the place where a connection is taken, given back, or made.
-
-    down_until: not tried before; set by a failed connect.
-    """
-
-    __slots__ = ("admission", "down_until", "endpoint", "key", "state")
-
-    def __init__(self, state: "ProviderState[C]", endpoint: Endpoint, key: PoolKey) -> None:
-        self.state = state
-        self.endpoint = endpoint
-        self.key = key
-        self.down_until = 0.0
-        self.admission = Admission()
-
-    def take(self, permit: Permit, now: float) -> tuple[C | None, Sequence[C]]:
-        """An idle connection or None, and those that the caller closes. Called once an attempt, before `connect`.
-
-        Raises DialMisuse without a permit for the provider.
-        """
-        state = self.state
-        if not permit.covers(state.definition):
-            raise DialMisuse(f"provider {state.definition.name}: no permit")
-        state.asked = now
-        state.turn += 1
-        return state.pool.take(self.key, now)
-
-    def give(self, connection: C, now: float) -> Sequence[C]:
-        """Puts a connection back whose exchange is over; returns those that the caller closes."""
-        if self.state.retired:
-            return (connection,)
-        return self.state.pool.give(self.key, connection, now)
-
-    def discard(self, connection: C) -> bool:
-        """Forgets a connection that broke while idle."""
-        return self.state.pool.discard(self.key, connection)
-
-    async def connect(
-        self, permit: Permit, protocol_factory: Callable[[], P], first: bytes = b""
-    ) -> tuple[asyncio.Transport, P]:
-        """A new connection, as `dial` makes it, within the provider's cap; marks the endpoint down when that fails.
-
-        Counted in `state.open`: the caller calls `state.closed()` once, when the protocol's `connection_lost` runs.
-        Raises DialFailure, DialMisuse.
-        """
-        state = self.state
-        if state.full:
-            raise self._full()
-        state.open += 1
-        try:
-            connection = await dial(
-                permit,
-                state.definition,
-                self.endpoint,
-                protocol_factory,
-                context=state.contexts.get(self.endpoint.scheme),
-                resolver=state.resolver,
-                first=first,
-            )
-        except BaseException as error:
-            state.open -= 1
-            if isinstance(error, DialFailure):
-                self._mark(error)
-            raise
-        self.down_until = 0.0
-        return connection
-
-    def reach(self, permit: Permit, connected: Connected, failed: Failed) -> Connecting | None:
-        """As `connect`, for a socket that carries bytes as they are: calls one of the two once, perhaps at once.
-
-        Counted in `state.open` from now on, unless it fails: the caller calls `state.closed()` once, when it closes the
-        socket, or has stopped what this returns. Raises DialMisuse.
-        """
-        state = self.state
-        if self.endpoint.scheme not in PASSING:
-            raise DialMisuse(f"provider {state.definition.name}: {self.endpoint.host}: not an endpoint for raw bytes")
-        if state.full:
-            failed(self._full())
-            return None
-
-        def reached(sock: socket.socket) -> None:
-            self.down_until = 0.0
-            connected(sock)
-
-        def missed(failure: DialFailure) -> None:
-            state.open -= 1
-            self._mark(failure)
-            failed(failure)
-
-        state.open += 1
-        try:
-            return connect(permit, state.definition, self.endpoint, state.resolver, reached, missed, self.admission)
-        except DialMisuse:
-            state.open -= 1
-            raise
-
-    def _full(self) -> DialFailure:
-        name = self.state.definition.name
-        return DialFailure("full", name, self.endpoint.host, "connection limit of the policy")
-
-    def _mark(self, failure: DialFailure) -> None:
-        if failure.kind not in _UNMARKED:
-            self.down_until = asyncio.get_running_loop().time() + DOWN
-
 
 class ProviderState(Generic[C]):
     """One provider at run time.
@@ -166,10 +51,13 @@ class ProviderState(Generic[C]):
     first byte of its response, None before the first. pace: latency made steady, for comparing; it moves only when
     latency leaves it by a quarter, so that two providers as fast as each other do not change places all the time.
     measured, asked: when latency was last measured, and when a connection was last asked for.
+    chooser: which endpoint is tried. waiting: who waits while it is full, None where nobody may. budget: its retries.
     """
 
     __slots__ = (
         "asked",
+        "budget",
+        "chooser",
         "client_expiry",
         "contexts",
         "definition",
@@ -183,8 +71,9 @@ class ProviderState(Generic[C]):
         "pool",
         "resolver",
         "retired",
+        "retries",
         "seed",
-        "turn",
+        "waiting",
     )
 
     def __init__(
@@ -194,6 +83,7 @@ class ProviderState(Generic[C]):
         files: bytes,
         client_expiry: float | None,
         resolver: Resolver,
+        retries: Retries,
     ) -> None:
         self.definition = definition
         self.contexts = contexts
@@ -202,8 +92,10 @@ class ProviderState(Generic[C]):
         self.resolver = resolver
         self.pool: Pool[C] = Pool(definition.timeouts.idle, IDLE_PER_ENDPOINT)
         credential = _credential(definition, files)
+        weights = definition.balance.weights or (1.0,) * len(definition.endpoints)
         states = [
-            EndpointState(self, endpoint, _key(definition, endpoint, credential)) for endpoint in definition.endpoints
+            EndpointState(self, endpoint, _key(definition, endpoint, credential), weight)
+            for endpoint, weight in zip(definition.endpoints, weights, strict=True)
         ]
         self.endpoints = tuple(state for state in states if state.endpoint.scheme not in PASSING)
         self.passing = tuple(state for state in states if state.endpoint.scheme in PASSING)
@@ -213,7 +105,10 @@ class ProviderState(Generic[C]):
         self.pace = 0.0
         self.measured = 0.0
         self.asked = float("-inf")
-        self.turn = 0
+        self.chooser = chooser(definition.balance, random.random)
+        queue = definition.queue if definition.connections is not None else None
+        self.waiting = None if queue is None or not queue.most else Waiting(queue)
+        self.renew_budget(retries)
         # Makes a subject's luck with each provider its own.
         self.seed = int.from_bytes(hashlib.sha256(definition.name.encode()).digest()[:8], "little")
 
@@ -222,17 +117,39 @@ class ProviderState(Generic[C]):
 
     @property
     def full(self) -> bool:
-        """Whether the policy's cap on its connections is reached."""
+        """Whether the policy's cap on its connections is reached, or others wait who come first."""
         cap = self.definition.connections
-        return cap is not None and self.open >= cap
+        return cap is not None and (self.open >= cap or bool(self.waiting))
 
     def healthy(self, now: float) -> bool:
-        """Whether any endpoint may be tried."""
-        return any(now >= endpoint.down_until for endpoint in (*self.endpoints, *self.passing))
+        """Whether any endpoint is being sent anything."""
+        return any(endpoint.health.in_service(now) for endpoint in (*self.endpoints, *self.passing))
 
     def closed(self) -> None:
         """One connection that `connect` returned has ended."""
         self.open -= 1
+        if self.waiting:
+            # Not at once: whoever closes one may be in the midst of something.
+            asyncio.get_running_loop().call_soon(self._serve)
+
+    def _serve(self) -> None:
+        """Let the first who waits make a connection, if there is a place under the cap."""
+        waiting, cap = self.waiting, self.definition.connections
+        if waiting is None or cap is None or self.open >= cap:
+            return
+        found = waiting.next(time.monotonic())
+        if found is None:
+            return
+        self.open += 1
+        if waiting:
+            asyncio.get_running_loop().call_soon(self._serve)
+        waiter, place = found
+        waiter.served(place, None)
+
+    def renew_budget(self, retries: Retries) -> None:
+        """Begins to count retries anew, by these rules."""
+        self.retries = retries
+        self.budget = RetryBudget(retries, time.monotonic())
 
     def first_byte(self, seconds: float, now: float) -> None:
         """One response's first byte came after so many seconds; for one that never came, those waited."""
@@ -293,6 +210,8 @@ class Fleet(Generic[C]):
             if known is not None and known.definition == provider and known.fingerprint == files:
                 # Equal, so nobody can tell; but new permits hold this one, and `covers` is quickest on the same object.
                 known.definition = provider
+                if known.retries != policy.retries:
+                    known.renew_budget(policy.retries)
                 states[provider.name] = known
                 continue
             try:
@@ -301,7 +220,7 @@ class Fleet(Generic[C]):
             except UnusableFiles as error:
                 faults += error.faults
                 continue
-            states[provider.name] = ProviderState(provider, wrapping, files, expiry, resolver)
+            states[provider.name] = ProviderState(provider, wrapping, files, expiry, resolver, policy.retries)
         if faults:
             raise UnusableFiles(tuple(faults))
         return cls(states, resolver)

@@ -13,6 +13,7 @@ An IPv6 address that carries an IPv4 address is judged as the IPv4 address that 
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Literal
 
 from proxy.policy.facts import Address
 from proxy.policy.rules import Network
@@ -80,12 +81,20 @@ def admits(provider: Provider, endpoint: Endpoint, address: Address) -> bool:
     return written is not None or endpoint.host == LOCALHOST or not _refused(address)
 
 
-class Admission:
-    """What of a name's answers is admitted at one endpoint. It keeps the last: equal answers are judged once."""
+Answered = Literal["fresh", "remembered", "failed", "outside"]
+"""What asking for a name came to: an answer, the last good one in its stead, none; or one that may not be dialled."""
 
-    __slots__ = ("_admitted", "_answers")
+
+class Admission:
+    """What of a name's answers is admitted at one endpoint. It keeps the last: equal answers are judged once.
+
+    answers: how often asking came to what, until somebody counts them; outside: answers of which something was refused.
+    """
+
+    __slots__ = ("_admitted", "_answers", "answers")
 
     def __init__(self) -> None:
+        self.answers: dict[Answered, int] = {"fresh": 0, "remembered": 0, "failed": 0, "outside": 0}
         self._answers: Sequence[Address] = ()
         self._admitted: tuple[Address, ...] = ()
 

@@ -124,6 +124,13 @@ class Pool(Generic[C]):
                 del self._shelves[key]
         return closings
 
+    def evict(self) -> Sequence[C]:
+        """Removes and returns the one that has been idle for longest, if there is any."""
+        shelves = [shelf for shelf in self._shelves.values() if shelf]
+        if not shelves:
+            return ()
+        return (min(shelves, key=lambda shelf: shelf[0][0]).pop(0)[1],)
+
     def drop(self, provider: str) -> Sequence[C]:
         """Removes and returns all connections to a provider."""
         keys = [key for key in self._shelves if key.provider == provider]

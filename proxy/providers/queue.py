@@ -31,6 +31,16 @@ class ProviderQueue(Generic[W]):
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def first(self) -> W | None:
+        """Whose turn is next; perhaps late already."""
+        return next(iter(self._waiting), None)
+
+    @property
+    def until(self) -> float | None:
+        """When the first of them will have waited for too long; None while nobody waits."""
+        return next(iter(self._waiting.values()), None)
+
     def join(self, waiter: W, now: float) -> bool:
         """Whether there was a place; then it waits until `next` or `expired` gives it, or it leaves."""
         if len(self._waiting) >= self._most:

@@ -3,15 +3,18 @@
 import importlib.metadata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 from proxy.admin import ListenerStatus, ProviderReport, WorkerReport
 from proxy.http1.line import Line
 from proxy.policy.policy import Policy
 from proxy.policy.settings import Endpoint, Listener
+from proxy.providers.endpoint import EndpointState
 from proxy.server.door import Door
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.fleet import EndpointReport, FleetReport
 from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.words import Verdict
 
 
 def worker_report(policy: Policy, line: Line, metrics: Metrics, log: AccessLog, now: float) -> WorkerReport:
@@ -30,17 +33,51 @@ def health(line: Line, now: float) -> list[tuple[str, str, bool]]:
 
 
 def fleet_report(line: Line, now: float) -> FleetReport:
-    """How each endpoint stands. now: the loop's time."""
+    """How each endpoint stands, and who waits. now: the loop's time."""
+    states = line.fleet.states.items()
     return FleetReport(
-        EndpointReport(
-            name,
-            state.definition.zone,
-            place(each.endpoint),
-            "closed" if now >= each.down_until else "open",
-        )
+        [_endpoint_report(name, each, now) for name, state in states for each in (*state.endpoints, *state.passing)],
+        [(name, state.definition.zone, len(state.waiting)) for name, state in states if state.waiting is not None],
+    )
+
+
+def _endpoint_report(name: str, each: EndpointState[Any], now: float) -> EndpointReport:
+    judgement, rtt = each.checked.judgement, each.checked.seen.rtt
+    verdict: Verdict | None = None if judgement is None else judgement.verdict
+    if judgement is None and each.state.definition.health is not None:
+        verdict = "unknown"
+    return EndpointReport(name, each.state.definition.zone, each.label, each.health.word(now), verdict, rtt)
+
+
+def seen_certificates(line: Line) -> dict[str, float]:
+    """When the certificates end that providers showed, by provider and endpoint."""
+    return {
+        f"{name} {each.label}": each.certificate_expires
         for name, state in line.fleet.states.items()
         for each in (*state.endpoints, *state.passing)
-    )
+        if each.certificate_expires is not None
+    }
+
+
+def settle(line: Line, metrics: Metrics) -> None:
+    """Count what has happened to providers since this was called last. Called on the loop."""
+    for name, state in line.fleet.states.items():
+        zone = state.definition.zone
+        for each in (*state.endpoints, *state.passing):
+            health, checked = each.health, each.checked
+            metrics.breaker_trips(name, zone, each.label).count += health.trips
+            health.trips = 0
+            if state.definition.health is not None:
+                metrics.checks(name, zone, each.label, "good").count += checked.good
+                metrics.checks(name, zone, each.label, "bad").count += checked.bad
+                checked.good = checked.bad = 0
+            for result, times in each.admission.answers.items():
+                metrics.name_answers(name, zone, result).count += times
+                each.admission.answers[result] = 0
+        if state.waiting is not None:
+            for outcome, times in state.waiting.ended.items():
+                metrics.queue_ended(name, zone, outcome).count += times
+                state.waiting.ended[outcome] = 0
 
 
 def listener_statuses(

@@ -14,7 +14,7 @@ from proxy.policy.decision import Denial, Permit
 from proxy.policy.facts import NO_SOURCE, Address, Facts
 from proxy.policy.routes import Preferred, preferred
 from proxy.policy.settings import Provider
-from proxy.providers.fleet import EndpointState
+from proxy.providers.endpoint import EndpointState
 from proxy.tcp.arrival import Arrival
 from proxy.tcp.judge import judge
 from proxy.tcp.line import Line

@@ -10,7 +10,7 @@ import resource
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 import time_machine
 
-from proxy.policy.facts import Address
-from proxy.providers.resolve import FRESH, RETRY, STALE, Resolver
+from proxy.providers.names import Answer
+from proxy.providers.resolve import RETRY, STALE, Resolver
 from tests.authority import Authority, Issued, make_authority, self_signed
 from tests.http1.scenes import (
     SWITCHED,
@@ -45,6 +45,7 @@ from tests.http1.staging import (
     saying,
     staged,
 )
+from tests.providers.peers import bring_back
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -320,6 +321,9 @@ async def test_a_provider_that_speaks_plain_text_under_https_is_a_502(tmp_path: 
 # Names
 
 
+TTL = 30.0
+
+
 class Names:
     """A name service of one name, and the clock of whoever asks it."""
 
@@ -328,12 +332,12 @@ class Names:
         self.asked = 0
         self.now = 1000.0
 
-    async def lookup(self, name: str) -> Sequence[Address]:
+    async def lookup(self, name: str) -> Answer:
         self.asked += 1
         assert name == "storage.test"
         if not self.answer:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return [ip_address(address) for address in self.answer]
+        return Answer([ip_address(address) for address in self.answer], TTL)
 
     def resolver(self) -> Resolver:
         return Resolver(self.lookup, lambda: self.now)
@@ -346,9 +350,9 @@ def named(stage: Stage, names: Names, dial: str = "127.0.0.0/8") -> None:
 
 
 def forget(stage: Stage) -> None:
-    """As if the time of the mark were over, and nothing were pooled."""
+    """As if nothing had ever been wrong, and nothing were pooled."""
     for place in stage.plane.line.fleet.states["cn"].endpoints:
-        place.down_until = 0.0
+        bring_back(place)
     for idle in stage.plane.line.fleet.states["cn"].pool.drop("cn"):
         idle.close()
 
@@ -379,13 +383,13 @@ async def test_while_a_name_service_fails_the_last_answer_serves_until_it_is_sta
         async with untouched(stage):
             assert (await stage.ask(request())).body == b"named"
             names.answer = []
-            names.now += FRESH
+            names.now += TTL
             forget(stage)
             assert (await stage.ask(request())).body == b"named"
-            names.now = 1000.0 + STALE - 1
+            names.now = 1000.0 + TTL + STALE - 1
             forget(stage)
             assert (await stage.ask(request())).body == b"named"
-            names.now = 1000.0 + STALE
+            names.now = 1000.0 + TTL + STALE
             forget(stage)
             response = await stage.ask(request())
             assert (response.status, response.reason) == (503, "provider-name")

@@ -11,7 +11,7 @@ from proxy.http1.demands import Demand, Demands
 from proxy.http1.plan import Plan, Planner
 from proxy.http1.provider import ProviderConnection
 from proxy.http1.reading import PROVIDER
-from proxy.providers.fleet import EndpointState
+from proxy.providers.endpoint import EndpointState
 from proxy.wire.server_names import ServerNames
 from tests.http1.scenes import PROMISE, eventually, half_close, metric, open_at, reset, told, unforeseen
 from tests.http1.staging import answering, policy_text, request, saying, staged

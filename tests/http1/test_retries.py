@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from proxy.providers.fleet import DOWN
 from tests.http1.recording import Recorder, keep_log, one_record
 from tests.http1.scenes import black_hole, metric
 from tests.http1.staging import (
@@ -23,6 +22,7 @@ from tests.http1.staging import (
     staged,
 )
 from tests.http1.test_lying_providers import reset
+from tests.providers.peers import take_out
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 IN_ORDER = "routes:\n  - {when: {}, prefer: [{provider: first}, {provider: second}]}\n"
@@ -209,10 +209,11 @@ async def test_a_provider_that_refuses_is_left_alone_for_a_while_and_the_next_pe
             assert (record["provider"], record["attempts"], record["status"]) == ("second", 2, 200)
             assert metric(stage, "domicile_attempts_total", provider="first", result="refused") == 1
             assert metric(stage, "domicile_retries_total", provider="second") == 1
-            # The loop counts whole milliseconds.
-            assert began + DOWN - 0.05 <= endpoint.down_until <= time.monotonic() + DOWN
+            taken_out = endpoint.health.breaker
+            assert taken_out.kind == "open"
+            assert began + taken_out.breaker.open <= taken_out.until <= time.monotonic() + taken_out.breaker.open
 
-            # While the mark lasts it is not tried, whatever the wall clock does.
+            # While that lasts it is not tried, whatever the wall clock does.
             wall = time.time
             for jump in (-86_400.0, 0.0, 86_400.0):
                 monkeypatch.setattr(time, "time", lambda jump=jump: wall() + jump)
@@ -221,11 +222,11 @@ async def test_a_provider_that_refuses_is_left_alone_for_a_while_and_the_next_pe
             records = await log.wait(6)
             assert [record["attempts"] for record in records[3:]] == [1, 1, 1]
 
-            # Once it is over it is tried again, and marked again.
-            endpoint.down_until = time.monotonic()
+            # Once it is over it is tried again, and left alone again, for longer.
+            take_out(endpoint, time.monotonic() - 5, time.monotonic())
             assert (await stage.ask(request(xff=BRITAIN))).body == b"second"
             assert (await one_record(stage, log, 7))["attempts"] == 2
-            assert endpoint.down_until > time.monotonic()
+            assert endpoint.health.breaker.until > time.monotonic() + taken_out.breaker.open
         # Nor was anybody asked who is not permitted.
         assert len(telecom.whole) == len(stage.providers["cn"].conversations) == 1
 
@@ -235,12 +236,11 @@ async def test_a_provider_that_is_back_serves_again() -> None:
         {"cn": answering(), "first": answering(b"first"), "second": answering(b"second")}, more=IN_ORDER
     ) as stage:
         endpoint = stage.plane.line.fleet.states["first"].endpoints[0]
-        endpoint.down_until = time.monotonic() + 3600
+        take_out(endpoint, time.monotonic(), time.monotonic() + 3600)
         assert (await stage.ask(request(xff=BRITAIN))).body == b"second"
         assert stage.providers["first"].conversations == []
-        endpoint.down_until = time.monotonic()
+        take_out(endpoint, time.monotonic() - 5, time.monotonic())
         assert (await stage.ask(request(xff=BRITAIN))).body == b"first"
-        assert endpoint.down_until == 0.0
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -10,8 +10,10 @@ from proxy.policy.decide import decide
 from proxy.policy.facts import Facts
 from proxy.policy.rules import Rule
 from proxy.policy.settings import Endpoint, ProviderTimeouts, ProviderTls
+from proxy.providers.breaker import BreakerState
 from proxy.providers.contexts import provider_context
 from proxy.providers.dial import dial
+from proxy.providers.names import Answer
 from proxy.providers.resolve import Resolver
 from tests.policy.samples import ANY, a_policy, a_provider, some_zones, when
 
@@ -51,7 +53,7 @@ def names(**answers):
     async def lookup(name):
         if name not in known:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return known[name]
+        return Answer(known[name], 30.0)
 
     return Resolver(lookup)
 
@@ -211,3 +213,14 @@ def refusing_port(host="127.0.0.1"):
     with socket.socket() as bound:
         bound.bind((host, 0))
         yield bound.getsockname()[1]
+
+
+def take_out(place, now, until):
+    """Opens an endpoint's breaker: nothing goes there before that time."""
+    policy = place.health.breaker.breaker
+    place.health.become(BreakerState(policy, "open", since=now, until=until, counts_from=now, trips=1))
+
+
+def bring_back(place):
+    """As if nothing had ever been wrong with an endpoint."""
+    place.health.become(BreakerState(place.health.breaker.breaker))

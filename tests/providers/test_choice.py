@@ -1,5 +1,6 @@
 """The order in which endpoints are tried."""
 
+import dataclasses
 import math
 from collections import Counter
 
@@ -7,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.policy.balance import Balance
 from proxy.policy.routes import Preferred
 from proxy.policy.settings import Endpoint
+from proxy.providers.breaker import BreakerState
 from proxy.providers.choice import order
 from proxy.providers.fleet import REMEASURE, TRIAL, Fleet
-from tests.providers.peers import a_law, a_place, names, permit_for
+from tests.providers.peers import a_law, a_place, bring_back, names, permit_for, take_out
 
 NOW = 1000.0
 
@@ -42,7 +45,7 @@ def ports(chosen):
 
 def mark(fleet, name, until=NOW + 5):
     for endpoint in fleet.states[name].endpoints:
-        endpoint.down_until = until
+        take_out(endpoint, NOW - 1, until)
 
 
 def test_one_provider_one_endpoint_is_never_a_new_list():
@@ -53,7 +56,7 @@ def test_one_provider_one_endpoint_is_never_a_new_list():
 
 
 @pytest.mark.parametrize(("until", "up"), [(NOW, True), (NOW + 0.001, False), (0.0, True)])
-def test_a_marked_endpoint_is_not_tried_while_the_mark_lasts(until, up):
+def test_an_endpoint_is_not_tried_while_its_breaker_is_open(until, up):
     (one,) = places(1)
     fleet = a_fleet([one])
     mark(fleet, "p0", until)
@@ -223,23 +226,156 @@ def test_none_measured_is_the_policys_order():
     assert named(order(Preferred((), None, providers), a_fleet(providers), b"x", NOW)) == ["p0", "p1", "p2"]
 
 
-def test_endpoints_take_turns():
-    (one,) = places(1, endpoints=3)
-    fleet = a_fleet([one])
-    preferred, permit = Preferred((), None, (one,)), permit_for(one)
+def balanced(kind, endpoints=3, **more):
+    (one,) = places(1, endpoints=endpoints)
+    one = dataclasses.replace(one, balance=Balance(kind, **more))
+    return a_fleet([one]), Preferred((), None, (one,))
+
+
+def test_endpoints_take_turns_where_the_policy_says_so():
+    fleet, preferred = balanced("round_robin")
     firsts = []
     for _ in range(6):
         chosen = order(preferred, fleet, b"x", NOW)
         assert sorted(ports(chosen)) == [1, 2, 3]
         firsts.append(ports(chosen)[0])
-        chosen[0].take(permit, NOW)
     assert firsts == [1, 2, 3, 1, 2, 3]
-    fleet.states["p0"].endpoints[1].down_until = NOW + 1
-    assert sorted(ports(order(preferred, fleet, b"x", NOW))) == [1, 3]
+    take_out(fleet.states["p0"].endpoints[1], NOW, NOW + 1)
+    assert {tuple(sorted(ports(order(preferred, fleet, b"x", NOW)))) for _ in range(6)} == {(1, 3)}
 
 
-def test_deciding_changes_nothing():
-    providers = places(3, endpoints=2)
+def test_weights_of_endpoints():
+    fleet, preferred = balanced("weighted", weights=(3.0, 1.0), endpoints=2)
+    firsts = Counter(ports(order(preferred, fleet, b"x", NOW))[0] for _ in range(40))
+    assert firsts == {1: 30, 2: 10}
+
+
+def test_a_subject_stays_with_its_endpoint_and_comes_back_to_it():
+    fleet, preferred = balanced("consistent_hash")
+    before = {key: ports(order(preferred, fleet, key, NOW))[0] for key in KEYS[:300]}
+    assert set(before.values()) == {1, 2, 3}
+    take_out(fleet.states["p0"].endpoints[1], NOW, NOW + 1)
+    for key, port in before.items():
+        assert (ports(order(preferred, fleet, key, NOW))[0] == port) is (port != 2)
+    bring_back(fleet.states["p0"].endpoints[1])
+    assert before == {key: ports(order(preferred, fleet, key, NOW))[0] for key in KEYS[:300]}
+
+
+def test_the_endpoint_that_owes_answers_is_left_alone_by_default():
+    fleet, preferred = balanced("peak_ewma", endpoints=2)
+    silent, _ = fleet.states["p0"].endpoints
+    for _ in range(10):
+        assert silent.begin(NOW)
+    assert {ports(order(preferred, fleet, b"x", NOW + 1))[0] for _ in range(50)} == {2}
+
+
+# Trials and slow starts
+
+
+def test_a_trial_comes_first_and_no_more_of_them_than_are_allowed():
+    fleet, preferred = balanced("round_robin")
+    sick = fleet.states["p0"].endpoints[2]
+    take_out(sick, NOW - 6, NOW - 1)
+    allowed = sick.health.breaker.breaker.trials
+    for _ in range(allowed):
+        first = order(preferred, fleet, b"x", NOW)[0]
+        assert first is sick
+        assert first.begin(NOW)
+    late = order(preferred, fleet, b"x", NOW)
+    assert sorted(ports(late)) == [1, 2]
+    # One that was chosen as a trial, and comes to it when they are all given out, is told so.
+    assert sick.begin(NOW) is None
+    assert sick.begin(NOW + sick.health.breaker.breaker.open) is not None  # as many anew
+
+
+def test_a_sole_endpoint_is_not_there_while_its_trials_are_under_way():
+    (one,) = places(1)
+    fleet = a_fleet([one])
+    (sick,) = fleet.states["p0"].endpoints
+    take_out(sick, NOW - 6, NOW - 1)
+    preferred = Preferred((), None, (one,))
+    for _ in range(sick.health.breaker.breaker.trials):
+        assert order(preferred, fleet, b"x", NOW)[0].begin(NOW)
+    assert not order(preferred, fleet, b"x", NOW)
+
+
+def slowly(place, since):
+    """It began a slow start then."""
+    policy = place.health.breaker.breaker
+    place.health.become(BreakerState(policy, "slow-start", since=since, until=since + policy.slow_start))
+
+
+@pytest.mark.parametrize("kind", ["peak_ewma", "round_robin", "least_connections", "weighted"])
+def test_an_endpoint_that_starts_slowly_has_its_share(kind):
+    fleet, preferred = balanced(kind, endpoints=2)
+    steady, slow = fleet.states["p0"].endpoints
+    steady.begin(NOW).answered(0.1, NOW)  # the other one would be expected to answer first
+    slowly(slow, NOW)
+    firsts = Counter()
+    for _ in range(2000):
+        chosen = order(preferred, fleet, b"x", NOW + 0.01)
+        firsts[ports(chosen)[0]] += 1
+        if kind == "least_connections":
+            chosen[0].begin(NOW)
+    assert 0 < firsts[2] < 300
+    # All of it once that is over; and the place of one that is steady again says so.
+    late = Counter(ports(order(preferred, fleet, b"x", NOW + 60))[0] for _ in range(2000))
+    assert kind == "least_connections" or late[2] > 800
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_provider_that_starts_slowly_has_its_share_of_what_would_come_to_it_first(listed):
+    providers = places(2)
+    fleet = a_fleet(providers)
+    fleet.states["p0"].first_byte(0.001, NOW)
+    fleet.states["p1"].first_byte(0.002, NOW)
+    slowly(fleet.states["p0"].endpoints[0], NOW)
+    preferred = Preferred(providers, None, ()) if listed else Preferred((), None, providers)
+    orders = Counter(tuple(named(order(preferred, fleet, b"x", NOW + 0.01))) for _ in range(2000))
+    assert set(orders) == {("p0", "p1"), ("p1", "p0")}
+    assert 100 < orders["p0", "p1"] < 320
+    take_out(fleet.states["p1"].endpoints[0], NOW, NOW + 5)
+    assert {tuple(named(order(preferred, fleet, b"x", NOW + 0.01))) for _ in range(50)} == {("p0",)}
+
+
+def test_a_weighted_provider_that_starts_slowly_has_its_share_of_its_weight_and_subjects_come_back_one_by_one():
+    providers = places(2)
+    fleet = a_fleet(providers)
+    preferred = Preferred(providers, (1.0, 1.0), ())
+    final = {key for key in KEYS if named(order(preferred, fleet, key, NOW))[0] == "p1"}
+    slowly(fleet.states["p1"].endpoints[0], NOW)
+    before = set()
+    for seconds in (0.01, 2.0, 5.0, 8.0, 10.0):
+        back = {key for key in KEYS if named(order(preferred, fleet, key, NOW + seconds))[0] == "p1"}
+        assert before <= back <= final
+        before = back
+    assert before == final
+
+
+@given(st.lists(st.sampled_from(["closed", "open", "trial", "spent", "slow", "held"]), min_size=1, max_size=6))
+def test_no_panic_threshold_and_nothing_twice(states):
+    fleet, preferred = balanced("peak_ewma", endpoints=len(states))
+    endpoints = fleet.states["p0"].endpoints
+    for place, state in zip(endpoints, states, strict=True):
+        if state == "open":
+            take_out(place, NOW, NOW + 5)
+        elif state in ("trial", "spent"):
+            take_out(place, NOW - 6, NOW - 1)
+            while state == "spent" and place.begin(NOW):
+                pass
+        elif state == "slow":
+            slowly(place, NOW)
+        elif state == "held":
+            place.health.hold(True)
+    chosen = order(preferred, fleet, b"x", NOW)
+    there = [place for place, state in zip(endpoints, states, strict=True) if state in ("closed", "trial", "slow")]
+    assert sorted(map(id, chosen)) == sorted(map(id, there))
+    trials = [place for place, state in zip(endpoints, states, strict=True) if state == "trial"]
+    assert list(chosen[: len(trials)]) == trials
+
+
+def test_deciding_changes_nothing_between_providers():
+    providers = places(3)
     fleet = a_fleet(providers)
     preferred = Preferred(providers[:2], (1.0, 1.0), providers[2:])
     assert ports(order(preferred, fleet, b"x", NOW)) == ports(order(preferred, fleet, b"x", NOW))

@@ -16,7 +16,8 @@ from proxy.providers import descriptors
 from proxy.providers.connect import connect, in_turns
 from proxy.providers.failure import DialMisuse
 from proxy.providers.fleet import Fleet
-from proxy.providers.resolve import FRESH, Resolver
+from proxy.providers.names import Answer
+from proxy.providers.resolve import Resolver
 from tests.providers.peers import a_law, a_place, black_hole, listening, names, permit_for, refusing_port
 
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
@@ -233,13 +234,13 @@ async def test_an_answer_is_known_while_it_is_fresh():
     now = 0.0
 
     async def lookup(name):
-        return [ip_address("192.0.2.1")]
+        return Answer([ip_address("192.0.2.1")], 30.0)
 
     resolver = Resolver(lookup, lambda: now)
     await resolver.resolve("storage.example")
-    now = FRESH - 1
+    now = 29.0
     assert resolver.known("storage.example") == (ip_address("192.0.2.1"),)
-    now = FRESH
+    now = 30.0
     assert resolver.known("storage.example") is None
 
 
@@ -260,7 +261,7 @@ async def test_reaching_counts_and_marks():
         full = Outcome()
         endpoint.reach(permit, full.connected, full.failed)
         assert (await full.only()).kind == "full"
-        assert (endpoint.state.open, endpoint.down_until) == (1, 0.0)
+        assert (endpoint.state.open, endpoint.health.steady) == (1, True)
         sock.close()
         endpoint.state.closed()
         assert endpoint.state.open == 0
@@ -274,7 +275,7 @@ async def test_reaching_nobody_marks_down():
         endpoint.reach(permit_for(place), outcome.connected, outcome.failed)
         assert (await outcome.only()).kind == "refused"
         assert endpoint.state.open == 0
-        assert endpoint.down_until > asyncio.get_running_loop().time()
+        assert endpoint.health.word(asyncio.get_running_loop().time()) == "open"
 
 
 async def test_reaching_an_endpoint_of_http_is_a_mistake():

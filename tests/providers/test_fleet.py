@@ -2,11 +2,12 @@
 
 import asyncio
 import dataclasses
+import time
 
 import pytest
 
 from proxy.policy.settings import Endpoint, ProviderTls, Secret
-from proxy.providers import fleet as fleet_module
+from proxy.providers import endpoint as endpoint_module
 from proxy.providers.contexts import UnusableFiles
 from proxy.providers.failure import DialFailure, DialMisuse
 from proxy.providers.fleet import Fleet
@@ -71,7 +72,7 @@ async def test_nothing_is_connected_without_a_permit():
         with pytest.raises(DialMisuse):
             await state.endpoints[0].connect(permit_for(other), Caller)
         assert (provider.accepted, state.open) == (0, 0)
-        assert state.endpoints[0].down_until == 0.0  # a mistake of ours is no mark on the provider
+        assert state.endpoints[0].health.steady  # a mistake of ours is no mark on the provider
 
 
 def test_endpoints_do_not_share_connections():
@@ -129,48 +130,39 @@ async def test_the_cap_holds_while_connections_are_being_made():
         with pytest.raises(asyncio.CancelledError):
             await dialling
         assert state.open == 0
-        assert state.endpoints[0].down_until == 0.0  # the client left: nothing is known of the provider
+        assert state.endpoints[0].health.steady  # the client left: nothing is known of the provider
 
 
-async def test_a_failed_connect_marks_that_endpoint_alone():
+async def test_one_failed_connect_takes_that_endpoint_out_and_no_other():
     async with listening() as provider:
         with refusing_port() as port:
             bad, good = Endpoint("http", "127.0.0.1", port), Endpoint("http", "127.0.0.1", provider.port)
             place = a_place("127.0.0.1", port, endpoints=(bad, good))
             state = only(a_fleet(place))
             permit = permit_for(place)
-            before = asyncio.get_running_loop().time()
+            before = time.monotonic()
             with pytest.raises(DialFailure, match="connection refused"):
                 await state.endpoints[0].connect(permit, Caller)
-            after = asyncio.get_running_loop().time()
-            assert before + fleet_module.DOWN <= state.endpoints[0].down_until <= after + fleet_module.DOWN
-            assert state.endpoints[1].down_until == 0.0
+            after = time.monotonic()
+            broken = state.endpoints[0].health.breaker
+            assert broken.kind == "open"
+            assert before + place.breaker.open <= broken.until <= after + place.breaker.open
+            assert state.endpoints[1].health.steady
             assert state.healthy(after)
             assert state.open == 0
             await hang_up(*await state.endpoints[1].connect(permit, Caller))
-
-
-async def test_a_connect_that_works_takes_the_mark_away():
-    async with listening() as provider:
-        place = a_place("127.0.0.1", provider.port)
-        state = only(a_fleet(place))
-        now = asyncio.get_running_loop().time()
-        state.endpoints[0].down_until = now + 5
-        assert not state.healthy(now)
-        await hang_up(*await state.endpoints[0].connect(permit_for(place), Caller))
-        assert state.healthy(now)
 
 
 async def test_our_own_want_of_descriptors_marks_nobody(monkeypatch):
     async def wanting(*arguments, **more):
         raise DialFailure("local", "storage", "127.0.0.1", "out of descriptors, ports or memory")
 
-    monkeypatch.setattr(fleet_module, "dial", wanting)
+    monkeypatch.setattr(endpoint_module, "dial", wanting)
     place = a_place("127.0.0.1", 1)
     state = only(a_fleet(place))
     with pytest.raises(DialFailure):
         await state.endpoints[0].connect(permit_for(place), Caller)
-    assert (state.open, state.endpoints[0].down_until) == (0, 0.0)
+    assert (state.open, state.endpoints[0].health.steady) == (0, True)
 
 
 def test_latency_is_smoothed_and_pace_is_steady():

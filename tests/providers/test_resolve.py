@@ -7,9 +7,12 @@ from ipaddress import ip_address
 import pytest
 
 from proxy.providers import resolve
-from proxy.providers.resolve import FRESH, RETRY, STALE, NameUnresolved, Resolver, system_lookup
+from proxy.providers.names import Answer
+from proxy.providers.resolve import LONGEST, RETRY, SHORTEST, STALE, NameUnresolved, Resolver
 
 ONE, TWO = [ip_address("203.0.113.1")], [ip_address("203.0.113.2"), ip_address("2001:db8::2")]
+
+FRESH = 30.0
 
 
 class NameService:
@@ -17,6 +20,7 @@ class NameService:
 
     def __init__(self, answer=ONE):
         self.answer = answer
+        self.ttl = FRESH
         self.asked = []
         self.released = asyncio.Event()
         self.released.set()
@@ -28,7 +32,7 @@ class NameService:
         await self.released.wait()
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return Answer(self.answer, self.ttl)
 
 
 class Clock:
@@ -82,9 +86,10 @@ async def test_the_last_good_answer_stands_in_until_it_is_stale(failure):
     service.answer = failure
     clock.now = answered + FRESH
     assert await resolver.resolve("storage.example") == tuple(ONE)
-    clock.now = answered + STALE - 0.001
+    assert not resolver.fresh("storage.example")
+    clock.now = answered + FRESH + STALE - 0.001
     assert await resolver.resolve("storage.example") == tuple(ONE)
-    clock.now = answered + STALE
+    clock.now = answered + FRESH + STALE
     with pytest.raises(NameUnresolved, match=r"^storage\.example$"):
         await resolver.resolve("storage.example")
     service.answer = TWO
@@ -157,7 +162,7 @@ async def test_only_what_can_still_answer_is_kept():
     resolver, service, clock = made()
     for number in range(100):
         await resolver.resolve(f"old-{number}.example")
-    clock.now += STALE
+    clock.now += FRESH + STALE
     await resolver.resolve("new.example")
     assert list(resolver._entries) == ["new.example"]
     service.answer = OSError("down")
@@ -182,9 +187,14 @@ async def test_the_same_address_twice_is_one():
     assert await resolver.resolve("storage.example") == tuple(ONE + TWO)
 
 
-async def test_the_systems_resolver():
-    """Without a network: what the resolver makes of numbers is enough to see that it is asked, and how."""
-    assert await system_lookup("127.1") == [ip_address("127.0.0.1")]
-    assert await system_lookup("2130706433") == [ip_address("127.0.0.1")]
-    with pytest.raises((OSError, UnicodeError)):
-        await system_lookup("a" * 64 + ".example")
+@pytest.mark.parametrize(("ttl", "kept"), [(0.0, SHORTEST), (6.0, 6.0), (86_400.0, LONGEST)])
+async def test_an_answer_is_kept_for_its_time_within_bounds(ttl, kept):
+    resolver, service, clock = made()
+    service.ttl = ttl
+    await resolver.resolve("storage.example")
+    clock.now += kept - 0.001
+    assert resolver.known("storage.example") == tuple(ONE)
+    assert resolver.fresh("storage.example")
+    clock.now += 0.001
+    assert resolver.known("storage.example") is None
+    assert not resolver.fresh("storage.example")

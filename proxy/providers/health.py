@@ -1,0 +1,194 @@
+"""How one endpoint does: what became of the tries at it and of its checks, and what may be tried next.
+
+- `steady` is the ordinary case, and then all that is looked at: its breaker is closed, and nothing holds it.
+- A try begins once and ends once, in whatever comes first; what comes after that is not heard.
+- An endpoint that could not be reached is left alone at once, unless it has answered somebody since that was begun: who
+  comes next is not made to wait for what is known already. All other failures add up in the window.
+- A client that left, a cap that was reached and our own want of descriptors say nothing of the endpoint.
+- What began before the breaker opened says nothing either.
+- Held: evidence has it that it is not where it has to be. No traffic and no check ends that.
+
+`now` is monotonic seconds.
+"""
+
+from math import inf
+from typing import Final, Literal
+
+from proxy.policy.health import Breaker, HealthCheck, Passive
+from proxy.providers.balance import Load
+from proxy.providers.breaker import BreakerState
+from proxy.providers.checks import Standing
+from proxy.providers.window import Failure, Window, failure_of
+
+Word = Literal["closed", "open", "half-open", "slow-start"]
+"""What an endpoint's state is called, from the breaker. One that is held is open."""
+
+_UNHEARD: Final = -1.0
+
+
+class Health:
+    """trips: how often the breaker opened, until somebody counts them. standing: what the checks say.
+
+    answered: when it last answered somebody.
+    """
+
+    __slots__ = ("answered", "breaker", "held", "load", "standing", "steady", "trips", "window")
+
+    def __init__(self, name: str, weight: float, passive: Passive, breaker: Breaker) -> None:
+        """name: the endpoint's, alike in every process."""
+        self.breaker = BreakerState(breaker)
+        self.window = Window(passive)
+        self.load = Load(name, weight)
+        self.standing = Standing()
+        self.held = False
+        self.steady = True
+        self.answered = -inf
+        self.trips = 0
+
+    # What it may be sent
+
+    def share(self, now: float) -> float:
+        """The share of its usual traffic that it may take now, trials apart."""
+        return 0.0 if self.held else self.breaker.share(now)
+
+    def trial(self, now: float) -> bool:
+        """Whether it wants one request to try it now."""
+        return not self.held and self.breaker.trial(now)
+
+    def in_service(self, now: float) -> bool:
+        """Whether it is being sent anything at all."""
+        return self.word(now) != "open" and not self.breaker.down
+
+    def word(self, now: float) -> Word:
+        """Its state."""
+        return "open" if self.held else self.breaker.at(now).kind
+
+    # Tries
+
+    def begin(self, now: float) -> "Try | None":
+        """A request is on its way; None where it may not be: what chose it did so before something happened."""
+        if not self.steady and not self._admits(now):
+            return None
+        self.load.begin(now)
+        return Try(self, now)
+
+    def _admits(self, now: float) -> bool:
+        if self.held:
+            return False
+        state = self.breaker.at(now)
+        if state.trial(now):
+            state = state.trying(now)
+        elif state.share(now) <= 0.0:
+            return False
+        self.become(state)
+        return True
+
+    # What became of them
+
+    def succeeded(self, began: float, latency: float, now: float) -> None:
+        """A request that began then was answered whole; latency: the seconds to its first byte."""
+        self.answered = now
+        if self.breaker.kind != "closed":
+            self.become(self.breaker.succeeded(began, now))
+        if began >= self.breaker.counts_from:
+            self.window.succeeded(latency, now)
+
+    def failed(self, failure: Failure, began: float, now: float) -> None:
+        """A request that began then failed, and that is the endpoint's doing."""
+        self._failed(failure, began, now, sick=False)
+
+    def unreached(self, began: float, now: float) -> None:
+        """A connection, begun then, could not be made. Nothing of a request was sent."""
+        self._failed("connect", began, now, sick=self.answered < began)
+
+    def _failed(self, failure: Failure, began: float, now: float, sick: bool) -> None:
+        state = self.breaker
+        if not state.counts(began):
+            return
+        shown = self.window.failed(failure, now)
+        state = state.failed(began, now)
+        self.become(state.tripped(now) if sick or shown is not None else state)
+
+    def outlier(self, now: float) -> None:
+        """It is slow beside the other providers of its zone."""
+        self.become(self.breaker.tripped(now))
+
+    # Checks and evidence
+
+    def checked(self, check: HealthCheck, good: bool, now: float) -> None:
+        """A check ended."""
+        self.standing = self.standing.after(check, good)
+        if self.standing.up is not None:
+            self.become(self.breaker.checked(self.standing.up, now))
+
+    def hold(self, held: bool) -> None:
+        """Whether the evidence takes it out of service."""
+        self.held = held
+        self.become(self.breaker)
+
+    def become(self, state: BreakerState) -> None:
+        """The breaker is in this state from now on."""
+        if state.counts_from > self.breaker.counts_from:
+            self.trips += 1
+            self.window.clear()
+        self.breaker = state
+        self.steady = state.kind == "closed" and not self.held
+        if self.steady:
+            self.load.share = 1.0
+
+
+class Try:
+    """One request at an endpoint, or one connection that is passed on. began: when it was sent there."""
+
+    __slots__ = ("_ended", "_first", "_health", "_told", "began")
+
+    def __init__(self, health: Health, now: float) -> None:
+        self.began = now
+        self._health = health
+        self._first = _UNHEARD
+        self._told = False
+        self._ended = False
+
+    def answered(self, seconds: float, now: float) -> None:
+        """Its first byte came after so many seconds; or was waited for that long, in vain."""
+        if self._first < 0.0 and not self._ended:
+            self._first = seconds
+            self._health.load.first_byte(seconds, now)
+
+    def connected(self, seconds: float, now: float) -> None:
+        """For what is passed on: the connection is there, which is all that is asked of the endpoint."""
+        self.answered(seconds, now)
+        self._told = True
+        self._health.succeeded(self.began, seconds, now)
+
+    def completed(self, status: int, now: float) -> None:
+        """An answer of this status came, whole."""
+        failure = failure_of(status)
+        if failure is not None:
+            self.failed(failure, now)
+        elif self._end(now):
+            self._health.succeeded(self.began, self._first, now)
+
+    def failed(self, failure: Failure, now: float) -> None:
+        """It failed after it was connected, and that is the endpoint's doing."""
+        if self._end(now):
+            self._health.failed(failure, self.began, now)
+
+    def left(self) -> None:
+        """It is over, and nothing is to be learnt of that: the client left, or what it came to was told already."""
+        if not self._ended:
+            self._ended = True
+            if self._first < 0.0:
+                self._health.load.leave()
+            else:
+                self._health.load.end()
+
+    def _end(self, now: float) -> bool:
+        """Whether its end is told now."""
+        if self._ended:
+            return False
+        if self._first < 0.0:
+            self.answered(now - self.began, now)
+        self._ended = True
+        self._health.load.end()
+        return not self._told
