@@ -44,7 +44,7 @@ class Exchange(Coupled):
     # fmt: off
     __slots__ = (
         "_attempts", "_awaits_continue", "_chunked", "_keep", "_leg", "_plan", "_plane", "_planner", "_sent_at",
-        "_upload", "tally", "withdrawn_at",
+        "_upload", "changes_at", "tally", "withdrawn_at",
     )
     # fmt: on
 
@@ -64,6 +64,7 @@ class Exchange(Coupled):
         self._awaits_continue = plan.head is not None and plan.head.expects_continue
         self._chunked = False
         self._keep = False
+        self.changes_at = plan.changes_at
         self.withdrawn_at = inf
 
     def begin(self) -> None:
@@ -286,15 +287,14 @@ class Exchange(Coupled):
         if attempts is None:
             return
         plan = self._standing(attempts).again(planner, wall)
+        self.changes_at = plan.changes_at
         attempts.undecided = isinstance(plan.verdict, Pending)
         if attempts.undecided:
             attempts.stop()
         elif self._provider is not None:
             attempts.last()
-            if attempts.covered(plan.verdict):
-                self.withdrawn_at = inf
-            else:
-                self.withdrawn_at = min(self.withdrawn_at, now + self._plane.timeouts.withdrawn)
+            moment = min(self.withdrawn_at, now + self._plane.timeouts.withdrawn)
+            self.withdrawn_at = inf if attempts.covered(plan.verdict) else moment
         elif isinstance(plan.verdict, Permit):
             self._planner, self._plan = planner, plan
             attempts.renew(planner, plan, plan.verdict, now)

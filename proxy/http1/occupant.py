@@ -23,10 +23,12 @@ class Wait(Enum):
 class Occupant(Protocol):
     """What has a client's connection to itself: a request that waits, an exchange, a tunnel.
 
-    withdrawn_at: when it ends because its permit was withdrawn (monotonic seconds).
+    withdrawn_at: when it ends because its permit was withdrawn (monotonic seconds). changes_at: when its subject is
+    known to move, so that it is decided again (seconds since the epoch).
     """
 
     withdrawn_at: float
+    changes_at: float
 
     def client_half_closed(self) -> bool:
         """The client sends no more; whether its connection stays open until it has its answer."""

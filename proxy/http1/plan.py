@@ -6,6 +6,7 @@ a bounded table by those bytes, until a date, a token's end or the table's own s
 
 from dataclasses import dataclass
 from hashlib import sha256
+from math import inf
 from typing import Final
 
 from proxy.http1.arrival import Arrival
@@ -66,10 +67,12 @@ class Plan:
 
     since, until: seconds since the epoch between which it holds (clocks are set back, too). kept_id: the request id
     that a trusted proxy gave.
+    changes_at: when its subject is known to move, inf for never.
     preferred, key, lines: only with a Permit. set_cookie: a field line for the answer, without CRLF, or empty.
     """
 
     __slots__ = (
+        "changes_at",
         "facts",
         "head",
         "head_bytes",
@@ -101,6 +104,7 @@ class Plan:
         self.verdict = verdict
         self.since = 0.0
         self.until = until
+        self.changes_at = inf
         self.facts = facts
         self.kept_id = kept_id
         self.identity: Identity | None = None
@@ -190,6 +194,7 @@ class Planner:
         ends = [end for end in (decision.until, found.until) if end is not None]
         plan = Plan(head_bytes, head, decision, min([now + KEPT, *ends]), facts, kept_id)
         plan.since = now
+        plan.changes_at = inf if found.changes_at is None else found.changes_at
         plan.identity = found
         plan.trail = judged.trail
         plan.rules = self._metrics.rules(decision.rules)

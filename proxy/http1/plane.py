@@ -5,6 +5,7 @@ import select
 import time
 from collections.abc import Coroutine, Iterator, Mapping
 from itertools import chain, islice
+from math import inf
 from typing import Any, Final
 
 from proxy.http1.arrival import Arrival
@@ -45,6 +46,7 @@ class HttpPlane:
         self._emptied: asyncio.Future[None] | None = None
         self.loop = asyncio.get_running_loop()
         self._sweeping: asyncio.TimerHandle | None = self.loop.call_later(PERIOD, self._sweep)
+        self._swept_at = time.time()
         self._take_line(line)
 
     def connection(self, arrival: Arrival) -> asyncio.Protocol:
@@ -218,8 +220,9 @@ class HttpPlane:
 
     def _sweep(self) -> None:
         self._sweeping = self.loop.call_later(PERIOD, self._sweep)
-        now = time.monotonic()
+        now, wall = time.monotonic(), time.time()
         paused: dict[int, ClientConnection] = {}
+        changed: list[ClientConnection] = []
         for client in tuple(self._connections):
             try:
                 if now >= client.deadline or now >= client.gone_by:
@@ -227,10 +230,19 @@ class HttpPlane:
                 exchange = client.exchange
                 if exchange is not None and now >= exchange.withdrawn_at:
                     exchange.end_withdrawn()
+                if exchange is not None and wall >= exchange.changes_at:
+                    exchange.changes_at = inf
+                    changed.append(client)
                 if client.reading.held and not client.transport.is_closing():
                     paused[client.transport.get_extra_info("socket").fileno()] = client
             except Exception as error:
                 self.failed(client, error)
+        if wall < self._swept_at:
+            # The clock was set back: before which changes it lies again is not known.
+            changed = list(self._connections)
+        self._swept_at = wall
+        if changed:
+            self._redecide_some(iter(changed))
         if paused:
             self._look_for_ends(paused)
         for idle in self.line.fleet.expire(now):

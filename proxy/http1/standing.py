@@ -32,10 +32,9 @@ class Standing:
             self._plane.redecide_when(plan.verdict, self._client)
         return plan
 
-    def permitted(self, planner: Planner, wall: float) -> bool:
-        """Whether it may go on; for now, where a source has to be asked first."""
-        verdict = self.again(planner, wall).verdict
-        return isinstance(verdict, Pending) or self._attempts.covered(verdict)
+    def allowed(self, plan: Plan) -> bool:
+        """Whether it may go on by that; for now, where a source has to be asked first."""
+        return isinstance(plan.verdict, Pending) or self._attempts.covered(plan.verdict)
 
     def withdrawn(self) -> None:
         """Count that the permit was withdrawn under way."""

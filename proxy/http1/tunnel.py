@@ -38,6 +38,7 @@ class Tunnel(Coupled):
         self._client = client
         self._provider = provider
         self._idle = idle
+        self.changes_at = exchange.changes_at
         self._client_ended = False
         self._provider_ended = False
 
@@ -109,7 +110,9 @@ class Tunnel(Coupled):
 
     def redecide(self, planner: Planner, now: float, wall: float) -> None:
         """Another line is in force, or a date has passed: without a permit the tunnel ends now."""
-        if not self._standing.permitted(planner, wall):
+        plan = self._standing.again(planner, wall)
+        self.changes_at = plan.changes_at
+        if not self._standing.allowed(plan):
             self.end_withdrawn()
 
     def end_withdrawn(self) -> None:

@@ -21,6 +21,7 @@ class Waiting:
     """Stands at the client's connection until there is a plan; then an exchange takes its place."""
 
     withdrawn_at = inf
+    changes_at = inf
 
     def __init__(self, plane: "HttpPlane", client: "ClientConnection", plan: Plan, wall: float) -> None:
         self._plane = plane

@@ -75,13 +75,14 @@ class Home:
     """The source knows the home: what the credential or the address says, not yet a zone's name.
 
     subject: who was verified, None for nobody. until: seconds since the epoch until which the answer may be
-    kept (a token's end), None for ever.
+    kept (a token's end), None for ever. changes_at: when another home is known to take its place, None for never.
     """
 
     home: str
     subject: str | None = field(repr=False)
     actor: str
     until: float | None
+    changes_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Silent:
     """The source does not know the home. subject and actor: whom it verified all the same. why: for people.
 
     account: the request belongs to somebody's account, whoever that is, so an address may not speak for it.
+    changes_at: when a home is known to take the silence's place, None for never.
     source: filled in by `Sources`, which kind verified the subject.
     """
 
@@ -98,6 +100,7 @@ class Silent:
     why: Why = field(default="", compare=False)
     account: bool = False
     source: Kind | None = field(default=None, compare=False)
+    changes_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

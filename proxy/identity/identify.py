@@ -37,7 +37,8 @@ class Identity:
     source: the kind of source that gave the home, or `none`. subject: who was verified, None for nobody.
     actor: `subject`, a kind of staff that the policy lists, or `unknown` when nobody was verified.
     drop: names of header fields that must not be forwarded. until: seconds since the epoch until which the
-    same evidence gives the same identity, None for as long as the policy is in force.
+    same evidence gives the same identity, None for as long as the policy is in force. changes_at: when it is known to
+    become another, by a move that is dated ahead; None for never.
     """
 
     home: str = UNKNOWN
@@ -46,6 +47,7 @@ class Identity:
     actor: str = UNKNOWN
     drop: frozenset[bytes] = frozenset()
     until: float | None = None
+    changes_at: float | None = None
 
 
 class Source(Protocol):
@@ -154,6 +156,7 @@ class Sources:
         """As `identify`, with what is counted of it. steps: what each source answered is added there."""
         known = _NOBODY
         until: float | None = None
+        changes_at: float | None = None
         drop: frozenset[bytes] = self.withheld(evidence.fields)
         if self._trusted_only and not evidence.trusted:
             drop |= self._trusted_only
@@ -164,23 +167,26 @@ class Sources:
                 answer = Invalid(source.kind, "home")
             if steps is not None:
                 steps.append(Step(source.kind, answer, home))
+            if type(answer) is Silent or type(answer) is Home:
+                until = _earlier(until, answer.until)
+                changes_at = _earlier(changes_at, answer.changes_at)
             if type(answer) is Silent:
                 if answer.subject is not None:
                     acting, account = _acting(known, answer), answer.account or known.account
                     known = replace(answer, actor=acting, account=account, source=source.kind)
                 elif answer.account and not known.account:
                     known = replace(known, account=True)
-                until = _earlier(until, answer.until)
             elif type(answer) is Home:
-                until = _earlier(until, answer.until)
                 whom = known if answer.subject is None else answer
-                identity = Identity(home or UNKNOWN, source.kind, whom.subject, _acting(known, whom), drop, until)
+                acting = _acting(known, whom)
+                identity = Identity(home or UNKNOWN, source.kind, whom.subject, acting, drop, until, changes_at)
                 return Asked(identity, ends["home"])
             elif isinstance(answer, Pending):
                 return Asked(answer, None)
             elif isinstance(answer, Invalid | Unavailable):
                 return Asked(answer, ends["invalid" if isinstance(answer, Invalid) else "unavailable"])
-        return Asked(Identity(UNKNOWN, NO_SOURCE, known.subject, known.actor, drop, until), self._silent)
+        nobody = Identity(UNKNOWN, NO_SOURCE, known.subject, known.actor, drop, until, changes_at)
+        return Asked(nobody, self._silent)
 
     def withheld(self, fields: tuple[tuple[bytes, bytes], ...]) -> frozenset[bytes]:
         """The names of the fields that carry a credential of a source with `forward: false`.

@@ -164,6 +164,18 @@ ENDING: list[tuple[Answer, Any]] = [
 ]
 
 
+def test_a_move_that_is_known_ahead_is_told_apart_from_what_an_answer_may_be_kept_for() -> None:
+    token = Fake(Silent("acct", "subject", NOW + 50))
+    moves = Fake(Home("DE", None, "unknown", NOW + 60, NOW + 300), "directory")
+    found = Sources([token, moves], Places(ZONES)).identify(shown(), NOW)
+    assert found == Identity("eu", "directory", "acct", "subject", until=NOW + 50, changes_at=NOW + 300)
+    arrives = Fake(Silent(until=NOW + 60, account=True, changes_at=NOW + 200), "directory")
+    found = Sources([arrives, moves], Places(ZONES)).identify(shown(), NOW)
+    assert found == Identity("eu", "directory", until=NOW + 60, changes_at=NOW + 200)
+    found = Sources([token, arrives], Places(ZONES)).identify(shown(), NOW)
+    assert found == Identity("unknown", "none", "acct", "subject", until=NOW + 50, changes_at=NOW + 200)
+
+
 @pytest.mark.parametrize(("answer", "end"), ENDING)
 def test_a_weaker_source_is_asked_after_silence_alone(answer: Answer, end: Any) -> None:
     weaker = Fake(Home("CN", None, "unknown", None), "location")

@@ -53,13 +53,14 @@ class Table:
         changes_at = inf if entry is None or entry.until is None else entry.until
         if entry is None or entry.home is None:
             until = min(asked_wall + self._unknown_age, changes_at)
-            self._unknown.put(
-                key, Held(Silent(until=until, account=True, why="not-known"), asked + self._unknown_age, changes_at)
+            silent = Silent(
+                until=until, account=True, why="not-known", changes_at=None if entry is None else entry.until
             )
+            self._unknown.put(key, Held(silent, asked + self._unknown_age, changes_at))
             self._homes.drop(key)
         else:
             until = min(asked_wall + self._refresh, changes_at)
-            answer = Home(intern(entry.home), named, UNKNOWN, until)
+            answer = Home(intern(entry.home), named, UNKNOWN, until, entry.until)
             self._homes.put(key, Held(answer, asked + self._refresh, changes_at))
             self._unknown.drop(key)
 

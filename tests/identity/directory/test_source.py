@@ -16,8 +16,8 @@ from tests.identity.directory.stores import CACHE, NOW, Asked, asked
 MOVES = NOW + 100
 
 
-def home(name: str = "eu", until: float | None = NOW + CACHE.refresh) -> Home:
-    return Home(name, "acct", "unknown", until)
+def home(name: str = "eu", until: float | None = NOW + CACHE.refresh, changes_at: float | None = None) -> Home:
+    return Home(name, "acct", "unknown", until, changes_at)
 
 
 async def test_the_first_question_waits_and_the_next_does_not() -> None:
@@ -70,10 +70,10 @@ async def test_a_subject_that_left_is_no_longer_known() -> None:
 
 async def test_a_subject_moves_at_an_instant() -> None:
     scene = asked({"acct": Entry("eu", MOVES)}, cache=replace(CACHE, refresh=300.0))
-    assert await scene.settled() == home(until=MOVES), "no plan outlives the move either"
+    assert await scene.settled() == home(until=MOVES, changes_at=MOVES), "no plan outlives the move either"
     scene.reader.homes["acct"] = Entry("cn-mainland")
     scene.clocks.pass_(99.9)
-    assert scene.answer() == home(until=MOVES)
+    assert scene.answer() == home(until=MOVES, changes_at=MOVES)
     scene.clocks.pass_(0.1)
     assert isinstance(scene.answer(), Pending)
     assert await scene.settled() == home("cn-mainland", scene.clocks.wall + 300)
@@ -85,7 +85,7 @@ async def test_an_instant_counts_in_an_outage_too() -> None:
     await scene.settled()
     scene.reader.fault = "refused"
     scene.clocks.pass_(99.9)
-    assert await scene.settled() == home()
+    assert await scene.settled() == home(changes_at=MOVES)
     scene.clocks.pass_(0.1)
     assert isinstance(await scene.settled(), Unavailable)
 
@@ -98,7 +98,7 @@ async def test_an_entry_that_says_it_is_over_is_none() -> None:
 
 async def test_a_first_home_that_is_dated_ahead_is_not_late() -> None:
     scene = asked({"acct": Entry(None, NOW + 10)})
-    assert await scene.settled() == Silent(until=NOW + 10, account=True)
+    assert await scene.settled() == Silent(until=NOW + 10, account=True, changes_at=NOW + 10)
     scene.reader.homes["acct"] = Entry("eu")
     scene.clocks.pass_(10)
     assert await scene.settled() == home(until=NOW + 10 + CACHE.refresh)
