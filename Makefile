@@ -17,7 +17,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 # Programs and data that come from Debian and not from PyPI (.ci/debian-packages). Where one is missing, `make test` leaves
 # out the tests marked `debian` and says so; `.ci/run` installs them all and leaves out nothing.
-PROGRAMS := curl haproxy nginx openssl prometheus promtool psql systemd-analyze taskset wrk \
+PROGRAMS := curl faketime haproxy ip mount nginx nsenter openssl prometheus promtool psql systemd-analyze taskset \
+	unshare wrk \
 	/usr/lib/nginx/modules/ngx_stream_module.so /usr/share/tor/geoip
 MISSING = $(shell PATH="$$PATH:/usr/sbin:/sbin"; for program in $(PROGRAMS); do \
 	[ -e $$program ] || command -v $$program >/dev/null || echo $$program; done)
