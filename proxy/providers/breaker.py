@@ -10,6 +10,7 @@
 - While open it gets nothing, whatever the others' states are: there is no threshold from which all are tried again.
 - Open ends by time alone, within `longest`. Each trip doubles it; staying closed for `longest` forgets the trips.
 - Half-open gives out `trials` trials, and as many anew each `open` seconds: an outcome that never comes blocks nothing.
+  One of which nothing is learnt is given out again at once.
 - The outcome of a request that began before counts for nothing: those that a dead provider left behind come late.
 - While active checks say that it is down, they are the trials, and no request is. When they say that it is up again, it
   starts slowly, open or not: their own threshold has been the trial. Checks that never saw it down end no open state,
@@ -93,6 +94,12 @@ class BreakerState:
             return state
         until = now + self.breaker.open if state.tried == 0 else state.until
         return replace(state, tried=state.tried + 1, until=until)
+
+    def given_back(self, given: "BreakerState") -> "BreakerState":
+        """Nothing came of a trial. given: the state that it was given out in."""
+        if self.kind != "half-open" or not self.tried or self.until != given.until:
+            return self
+        return replace(self, tried=self.tried - 1)
 
     def succeeded(self, began: float, now: float) -> "BreakerState":
         """A request succeeded."""

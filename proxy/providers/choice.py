@@ -118,8 +118,7 @@ def _by_share(states: Sequence[ProviderState[C]], now: float, passing: bool) -> 
 def _endpoints(state: ProviderState[C], key: bytes, now: float, passing: bool) -> Sequence[EndpointState[C]]:
     endpoints = state.passing if passing else state.endpoints
     if len(endpoints) == 1:
-        health = endpoints[0].health
-        return endpoints if health.steady or health.trial(now) or health.share(now) > 0.0 else ()
+        return endpoints if endpoints[0].health.admits(now) else ()
     for endpoint in endpoints:
         if not endpoint.health.steady:
             return _of_unsteady(state, endpoints, key, now)

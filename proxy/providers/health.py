@@ -55,6 +55,10 @@ class Health:
         """Whether it wants one request to try it now."""
         return not self.held and self.breaker.trial(now)
 
+    def admits(self, now: float) -> bool:
+        """Whether it may be sent something now, as usual or as a trial."""
+        return self.steady or self.share(now) > 0.0 or self.trial(now)
+
     def in_service(self, now: float) -> bool:
         """Whether it is being sent anything at all."""
         return self.word(now) != "open" and not self.breaker.down
@@ -67,21 +71,20 @@ class Health:
 
     def begin(self, now: float) -> "Try | None":
         """A request is on its way; None where it may not be: what chose it did so before something happened."""
-        if not self.steady and not self._admits(now):
-            return None
-        self.load.begin(now)
-        return Try(self, now)
-
-    def _admits(self, now: float) -> bool:
+        if self.steady:
+            self.load.begin(now)
+            return Try(self, now)
         if self.held:
-            return False
+            return None
         state = self.breaker.at(now)
-        if state.trial(now):
+        trial = state.trial(now)
+        if trial:
             state = state.trying(now)
         elif state.share(now) <= 0.0:
-            return False
+            return None
         self.become(state)
-        return True
+        self.load.begin(now)
+        return Trial(self, now) if trial else Try(self, now)
 
     # What became of them
 
@@ -157,6 +160,8 @@ class Try:
 
     def connected(self, seconds: float, now: float) -> None:
         """For what is passed on: the connection is there, which is all that is asked of the endpoint."""
+        if self._told or self._ended:
+            return
         self.answered(seconds, now)
         self._told = True
         self._health.succeeded(self.began, seconds, now)
@@ -192,3 +197,19 @@ class Try:
         self._ended = True
         self._health.load.end()
         return not self._told
+
+
+class Trial(Try):
+    """One by which a half-open breaker finds out. Where nothing is learnt of it, another may be in its place."""
+
+    __slots__ = ("_given",)
+
+    def __init__(self, health: Health, now: float) -> None:
+        super().__init__(health, now)
+        self._given = health.breaker
+
+    def left(self) -> None:
+        given_back = not (self._ended or self._told)
+        super().left()
+        if given_back:
+            self._health.become(self._health.breaker.given_back(self._given))

@@ -114,11 +114,53 @@ def test_it_comes_back_by_trials_and_slowly():
 def test_a_trial_that_fails_opens_it_for_longer():
     health = a_health()
     health.unreached(NOW, NOW)
-    begun(health, NOW + 5).left()  # a client that left: nothing is learnt, but it was one of those given out
+    begun(health, NOW + 5).left()  # a client that left: nothing is learnt
     health.unreached(NOW + 5, NOW + 6)
     assert health.word(NOW + 6 + 9.9) == "open"
     assert health.word(NOW + 6 + 10) == "half-open"
     assert health.trips == 2
+
+
+def test_a_trial_of_which_nothing_is_learnt_is_given_out_again():
+    health = a_health()
+    health.unreached(NOW, NOW)
+    trials = [begun(health, NOW + 5) for _ in range(3)]
+    assert health.begin(NOW + 5) is None
+    for _ in range(50):
+        trials.pop().left()
+        trials.append(begun(health, NOW + 5))
+        assert health.begin(NOW + 5) is None
+    trials[0].completed(200, NOW + 5)
+    trials[1].connected(0.01, NOW + 5)
+    for told in trials[:2]:
+        told.left()  # that they ended well is known: they are not given out again
+    assert health.breaker.tried == 3
+    trials[2].left()
+    begun(health, NOW + 6).completed(200, NOW + 6)
+    assert health.word(NOW + 6) == "slow-start"
+    assert health.load.outstanding == 0
+
+
+def test_a_trial_that_is_left_late_makes_no_more_of_them():
+    health = a_health()
+    health.unreached(NOW, NOW)
+    early = [begun(health, NOW + 5) for _ in range(3)]
+    later = [begun(health, NOW + 10) for _ in range(3)]  # as many anew
+    for tried in early:
+        tried.left()
+    assert health.begin(NOW + 11) is None
+    later[0].failed("timeout", NOW + 11)
+    for tried in later:
+        tried.left()
+    assert (health.word(NOW + 12), health.breaker.tried) == ("open", 0)
+
+
+def test_what_is_connected_after_its_end_is_not_heard():
+    health = a_health()
+    tried = begun(health)
+    tried.left()
+    tried.connected(0.01, NOW)
+    assert (health.load.outstanding, health.load.awaited, health.answered) == (0, 0, float("-inf"))
 
 
 def test_a_slow_start_ends_without_anybody_noticing():
