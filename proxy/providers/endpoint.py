@@ -74,34 +74,37 @@ class EndpointState(Generic[C]):
         state = self.state
         self._demand(permit)
         state.asked = now
-        if state.waiting is not None and state.waiting:
+        if state.waiting:
             return None, ()
         return state.pool.take(self.key, now)
 
     def give(self, connection: C, now: float) -> Sequence[C]:
-        """Puts a connection back whose exchange is over; returns those that the caller closes."""
+        """Puts a connection back whose exchange is over; returns those that the caller closes.
+
+        Where others wait, the first of them gets it in a later step.
+        """
         state = self.state
         if state.retired:
             return (connection,)
-        waiting = state.waiting
-        if waiting is not None and waiting:
-            return self._hand_on(connection, now)
+        if state.waiting:
+            state.serve_soon()
         return state.pool.give(self.key, connection, now)
 
     def discard(self, connection: C) -> bool:
         """Forgets a connection that broke while idle."""
         return self.state.pool.discard(self.key, connection)
 
-    def wait(self, permit: Permit, waiter: Waiter, now: float) -> tuple[bool, Sequence[C]]:
-        """Waits for a connection, where the provider is full; and those that the caller closes, to make room.
+    def wait(self, permit: Permit, waiter: Waiter, now: float) -> bool:
+        """Waits for a connection, where the provider is full. `waiter` is told in a later step, not in this one.
 
         False where the policy lets nobody wait, or too many do. Raises DialMisuse.
         """
         self._demand(permit)
         state = self.state
         if state.waiting is None or not state.waiting.join(self, waiter, now):
-            return False, ()
-        return True, state.pool.evict()
+            return False
+        state.serve_soon()
+        return True
 
     def leave(self, waiter: Waiter) -> bool:
         """Waits no longer; whether it did."""
@@ -179,19 +182,6 @@ class EndpointState(Generic[C]):
         ends = (session.getpeercert() or {}).get("notAfter")
         self.certificate = leaf
         self.certificate_expires = ssl.cert_time_to_seconds(ends) if isinstance(ends, str) else None
-
-    def _hand_on(self, connection: C, now: float) -> Sequence[C]:
-        """Gives it to the first who waits; whom it does not suit gets its place under the cap, when it is closed."""
-        waiting = self.state.waiting
-        assert waiting is not None
-        first = waiting.first(now)
-        if first is None:
-            return self.state.pool.give(self.key, connection, now)
-        if first.passing or not connection.usable():
-            return (connection,)
-        waiting.next(now)
-        first.served(self, connection)
-        return ()
 
     def _demand(self, permit: Permit) -> None:
         if not permit.covers(self.state.definition):

@@ -28,7 +28,7 @@ from proxy.providers.endpoint import PASSING, EndpointState
 from proxy.providers.pool import C, Pool, PoolKey
 from proxy.providers.resolve import Resolver
 from proxy.providers.retry_budget import RetryBudget
-from proxy.providers.waiting import Waiting
+from proxy.providers.waiting import Waiting, report
 
 IDLE_PER_ENDPOINT = 256
 """How many idle connections one endpoint may keep; each holds a descriptor and, under TLS, its buffers."""
@@ -55,6 +55,7 @@ class ProviderState(Generic[C]):
     """
 
     __slots__ = (
+        "_serving",
         "asked",
         "budget",
         "chooser",
@@ -101,6 +102,7 @@ class ProviderState(Generic[C]):
         self.passing = tuple(state for state in states if state.endpoint.scheme in PASSING)
         self.open = 0
         self.retired = False
+        self._serving = False
         self.latency: float | None = None
         self.pace = 0.0
         self.measured = 0.0
@@ -128,23 +130,50 @@ class ProviderState(Generic[C]):
     def closed(self) -> None:
         """One connection that `connect` returned has ended."""
         self.open -= 1
-        if self.waiting:
-            # Not at once: whoever closes one may be in the midst of something.
+        self.serve_soon()
+
+    def serve_soon(self) -> None:
+        """Something may have become free for those who wait."""
+        # Not at once: whoever says so may be in the midst of something.
+        if self.waiting and not self._serving:
+            self._serving = True
             asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
-        """Let the first who waits make a connection, if there is a place under the cap."""
-        waiting, cap = self.waiting, self.definition.connections
-        if waiting is None or cap is None or self.open >= cap:
-            return
-        found = waiting.next(time.monotonic())
-        if found is None:
-            return
-        self.open += 1
-        if waiting:
-            asyncio.get_running_loop().call_soon(self._serve)
-        waiter, place = found
-        waiter.served(place, None)
+        """Give those who wait what there is, in their order."""
+        self._serving = False
+        waiting, cap, now = self.waiting, self.definition.connections, time.monotonic()
+        assert waiting is not None
+        assert cap is not None
+        while (first := waiting.first(now)) is not None:
+            waiter, place = first
+            idle = None if waiter.passing else self._idle(place, now)
+            if idle is None and self.open >= cap:
+                for connection in self.pool.evict():
+                    connection.close()  # and when it is, its place is the next
+                return
+            waiting.served()
+            if idle is None:
+                self.open += 1
+            try:
+                waiter.served(*(idle or (place, None)))
+            except Exception as error:
+                report(error)
+                if idle is None:
+                    self.open -= 1
+                else:
+                    idle[1].close()
+
+    def _idle(self, wanted: EndpointState[C], now: float) -> tuple[EndpointState[C], C] | None:
+        """An idle connection: to the endpoint that is wanted, else to another that may be sent something."""
+        for place in (wanted, *self.endpoints):
+            if place.health.admits(now):
+                connection, closings = self.pool.take(place.key, now)
+                for closing in closings:
+                    closing.close()
+                if connection is not None:
+                    return place, connection
+        return None
 
     def renew_budget(self, retries: Retries) -> None:
         """Begins to count retries anew, by these rules."""

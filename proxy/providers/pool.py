@@ -17,6 +17,10 @@ class Pooled(Protocol):
         """Whether it can carry a request now: open, nothing pending, no FIN seen. Once False, for ever False."""
         ...
 
+    def close(self) -> None:
+        """For whoever takes it out of the pool, and has no use for it."""
+        ...
+
 
 C = TypeVar("C", bound=Pooled)
 

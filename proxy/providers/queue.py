@@ -9,7 +9,7 @@ late, each of whom is looked at once.
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from proxy.policy.balance import Queue
@@ -42,7 +42,7 @@ class ProviderQueue(Generic[W]):
         return next(iter(self._waiting.values()), None)
 
     def join(self, waiter: W, now: float) -> bool:
-        """Whether there was a place; then it waits until `next` or `expired` gives it, or it leaves."""
+        """Whether there was a place; then it waits until `next` or `late` gives it, or it leaves."""
         if len(self._waiting) >= self._most:
             return False
         assert waiter not in self._waiting
@@ -53,18 +53,15 @@ class ProviderQueue(Generic[W]):
         """Forgets one that will wait no longer; whether it was here."""
         return self._waiting.pop(waiter, None) is not None
 
-    def next(self, now: float) -> tuple[W | None, Sequence[W]]:
-        """Takes out the one to serve, now that there is a connection; and those before it, who waited too long."""
-        late = self.expired(now)
-        return (self._waiting.popitem(last=False)[0] if self._waiting else None), late
+    def next(self) -> W | None:
+        """Takes out the one to serve, now that there is a connection. Those who are late are taken out before."""
+        return self._waiting.popitem(last=False)[0] if self._waiting else None
 
-    def expired(self, now: float) -> Sequence[W]:
-        """Takes out those that have waited for too long."""
-        found: list[W] = []
+    def late(self, now: float) -> W | None:
+        """Takes out one that has waited for too long; None where nobody has."""
         for waiter, until in self._waiting.items():
             if now < until:
                 break
-            found.append(waiter)
-        for waiter in found:
             del self._waiting[waiter]
-        return found
+            return waiter
+        return None

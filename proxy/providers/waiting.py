@@ -2,15 +2,17 @@
 
 - A connection that is given back goes to the first who waits. Where one is closed instead, the first may make another:
   its place under the cap is kept for it.
-- A connection to another endpoint of the provider that only idles makes room: whoever joins has it closed.
+- A connection that only idles, to whichever endpoint of the provider, goes to who joins; or it is closed to make room.
 - Whoever waits costs no task, and all who wait for one provider cost one timer.
+- Each is told in a step of its own, never in the midst of what somebody else does, and one that raises keeps nobody
+  from being told. Who has left is told nothing any more.
 
 The order, and who has waited for too long, are `queue`'s to say.
 """
 
 import asyncio
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from proxy.policy.balance import Queue
@@ -31,7 +33,8 @@ class Waiter(Hashable, Protocol):
     def served(self, place: "EndpointState[Any]", connection: Any) -> None:
         """Its turn: with a connection to that endpoint; or None, and it may make one, `its_turn=True`.
 
-        If it does not, it calls `place.state.closed()` for the place that was kept.
+        If it does not, it calls `place.state.closed()` for the place that was kept. Raising is for who has not begun to
+        use it: a connection is closed then, a place taken back.
         """
 
     def late(self) -> None:
@@ -52,10 +55,11 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def first(self, now: float) -> Waiter | None:
-        """Whose turn is next; None where all who waited are late."""
-        self._tell(self._queue.expired(now))
-        return self._queue.first
+    def first(self, now: float) -> "tuple[Waiter, EndpointState[Any]] | None":
+        """Whose turn is next, and the endpoint that it waits for; None where nobody waits. Tells who is late."""
+        self._tell(now)
+        first = self._queue.first
+        return None if first is None else (first, self._places[first])
 
     def join(self, place: "EndpointState[Any]", waiter: Waiter, now: float) -> bool:
         """Whether there was room to wait in, for a connection to that endpoint."""
@@ -74,15 +78,12 @@ class Waiting:
         self.ended["left"] += 1
         return True
 
-    def next(self, now: float) -> "tuple[Waiter, EndpointState[Any]] | None":
-        """Take out the one to serve, and the endpoint that it waits for; None where nobody is left."""
-        waiter, late = self._queue.next(now)
-        found = None
-        if waiter is not None:
-            self.ended["served"] += 1
-            found = waiter, self._places.pop(waiter)
-        self._tell(late)
-        return found
+    def served(self) -> None:
+        """The first has its turn, and waits no longer."""
+        waiter = self._queue.next()
+        assert waiter is not None
+        del self._places[waiter]
+        self.ended["served"] += 1
 
     def _watch(self) -> None:
         until = self._queue.until
@@ -91,12 +92,20 @@ class Waiting:
 
     def _expire(self) -> None:
         self._timer = None
-        self._tell(self._queue.expired(time.monotonic()))
+        self._tell(time.monotonic())
         self._watch()
 
-    def _tell(self, late: Sequence[Waiter]) -> None:
-        for waiter in late:
-            self.ended["late"] += 1
+    def _tell(self, now: float) -> None:
+        # One by one: what one does may make others leave, or join.
+        while (waiter := self._queue.late(now)) is not None:
             del self._places[waiter]
-        for waiter in late:
-            waiter.late()
+            self.ended["late"] += 1
+            try:
+                waiter.late()
+            except Exception as error:
+                report(error)
+
+
+def report(error: Exception) -> None:
+    """Tell the operator of a mistake in somebody who waited."""
+    asyncio.get_running_loop().call_exception_handler({"message": "who waited for a provider", "exception": error})

@@ -17,9 +17,13 @@ class Connection:
     def __init__(self, name="c"):
         self.name = name
         self.good = True
+        self.closed = False
 
     def usable(self):
-        return self.good
+        return self.good and not self.closed
+
+    def close(self):
+        self.closed = True
 
     def __repr__(self):
         return self.name

@@ -17,31 +17,31 @@ def a_queue(most=3, longest=2.0):
 def test_first_come_first_served():
     queue = a_queue()
     assert [queue.join(name, 0.0) for name in "abc"] == [True] * 3
-    assert [queue.next(1.0) for _ in range(4)] == [("a", []), ("b", []), ("c", []), (None, [])]
+    assert [queue.next() for _ in range(4)] == ["a", "b", "c", None]
 
 
 def test_no_more_than_the_policy_says():
     queue = a_queue(most=2)
     assert [queue.join(name, 0.0) for name in "abc"] == [True, True, False]
-    queue.next(0.0)
+    queue.next()
     assert queue.join("c", 0.0)
     assert not a_queue(most=0).join("a", 0.0)
 
 
-@pytest.mark.parametrize(("waited", "late"), [(1.999, []), (2.0, ["a"]), (9.0, ["a"])])
+@pytest.mark.parametrize(("waited", "late"), [(1.999, None), (2.0, "a"), (9.0, "a")])
 def test_nobody_waits_for_longer_than_the_policy_says(waited, late):
     queue = a_queue()
     queue.join("a", 5.0)
-    assert queue.expired(5.0 + waited) == late
-    assert len(queue) == 1 - len(late)
+    assert queue.late(5.0 + waited) == late
+    assert len(queue) == (late is None)
 
 
-def test_who_waited_too_long_is_not_served_but_told():
+def test_the_late_are_taken_out_one_by_one():
     queue = a_queue()
-    queue.join("a", 0.0)
-    queue.join("b", 1.5)
-    assert queue.next(2.0) == ("b", ["a"])
-    assert len(queue) == 0
+    for name, came in (("a", 0.0), ("b", 0.5), ("c", 1.5)):
+        queue.join(name, came)
+    assert [queue.late(3.0) for _ in range(3)] == ["a", "b", None]
+    assert queue.next() == "c"
 
 
 def test_who_leaves_is_not_served():
@@ -50,9 +50,9 @@ def test_who_leaves_is_not_served():
         queue.join(name, 0.0)
     assert queue.leave("b")
     assert not queue.leave("b")
-    assert queue.next(0.0) == ("a", [])
+    assert queue.next() == "a"
     assert not queue.leave("a")
-    assert queue.next(0.0) == ("c", [])
+    assert queue.next() == "c"
 
 
 def test_a_place_is_free_again_when_somebody_leaves():
@@ -71,7 +71,6 @@ def test_against_a_plain_model(most, steps):
     now, number = 0.0, 0
     for what, which, passes in steps:
         now += passes
-        late = [name for name, until in model if until <= now]
         if what == "join":
             number += 1
             assert queue.join(number, now) is (len(model) < most)
@@ -82,10 +81,8 @@ def test_against_a_plain_model(most, steps):
             model.remove(one)
             assert queue.leave(one[0])
         elif what == "next":
-            model = deque(entry for entry in model if entry[1] > now)
-            expected = model.popleft()[0] if model else None
-            assert queue.next(now) == (expected, late)
+            assert queue.next() == (model.popleft()[0] if model else None)
         elif what == "expire":
-            assert queue.expired(now) == late
-            model = deque(entry for entry in model if entry[1] > now)
+            late = model.popleft()[0] if model and model[0][1] <= now else None
+            assert queue.late(now) == late
         assert len(queue) == len(model) <= most
