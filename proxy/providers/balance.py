@@ -110,9 +110,10 @@ class PeakEwma:
             return 0
         first, second = 0, 1
         if count > 2:
-            chance = self._chance
-            first = int(chance() * count)
-            second = int(chance() * (count - 1))
+            # Both of one number, for each costs as much as all that follows.
+            drawn = int(self._chance() * count * (count - 1))
+            first = drawn % count
+            second = drawn // count
             if second >= first:
                 second += 1
         one, other = loads[first], loads[second]

@@ -98,11 +98,10 @@ def _rank(state: ProviderState[C], now: float) -> float:
 
 def _share(state: ProviderState[C], now: float, passing: bool) -> float:
     """What slow start leaves of a provider; 1 where it leaves it all, or where nothing is left to share."""
-    endpoints = state.passing if passing else state.endpoints
-    for endpoint in endpoints:
-        if endpoint.health.steady:
-            return 1.0
-    return max((endpoint.health.share(now) for endpoint in endpoints), default=0.0) or 1.0
+    row = state.passing_row if passing else state.row
+    if row.company.unsteady < len(row.endpoints):
+        return 1.0
+    return max((endpoint.health.share(now) for endpoint in row.endpoints), default=0.0) or 1.0
 
 
 def _by_share(states: Sequence[ProviderState[C]], now: float, passing: bool) -> Sequence[ProviderState[C]]:
@@ -116,13 +115,13 @@ def _by_share(states: Sequence[ProviderState[C]], now: float, passing: bool) -> 
 
 
 def _endpoints(state: ProviderState[C], key: bytes, now: float, passing: bool) -> Sequence[EndpointState[C]]:
-    endpoints = state.passing if passing else state.endpoints
+    row = state.passing_row if passing else state.row
+    endpoints = row.endpoints
     if len(endpoints) == 1:
         return endpoints if endpoints[0].health.admits(now) else ()
-    for endpoint in endpoints:
-        if not endpoint.health.steady:
-            return _of_unsteady(state, endpoints, key, now)
-    return _in_turn(state, endpoints, key, now)
+    if row.company.unsteady:
+        return _of_unsteady(state, endpoints, key, now)
+    return row.from_place(state.chooser.choose(row.loads, key, now)) if endpoints else ()
 
 
 def _of_unsteady(
@@ -137,14 +136,7 @@ def _of_unsteady(
         elif (share := health.share(now)) > 0.0:
             health.load.share = share
             up.append(endpoint)
-    return [*trials, *_in_turn(state, up, key, now)]
-
-
-def _in_turn(
-    state: ProviderState[C], endpoints: Sequence[EndpointState[C]], key: bytes, now: float
-) -> Sequence[EndpointState[C]]:
-    """The one that the provider's balance chooses, then the others."""
-    if len(endpoints) < 2:
-        return endpoints
-    place = state.chooser.choose([endpoint.health.load for endpoint in endpoints], key, now)
-    return (*endpoints[place:], *endpoints[:place])
+    if len(up) < 2:
+        return [*trials, *up]
+    place = state.chooser.choose([endpoint.health.load for endpoint in up], key, now)
+    return [*trials, *up[place:], *up[:place]]

@@ -28,6 +28,7 @@ from proxy.providers.endpoint import PASSING, EndpointState
 from proxy.providers.pool import C, Pool, PoolKey
 from proxy.providers.resolve import Resolver
 from proxy.providers.retry_budget import RetryBudget
+from proxy.providers.row import Row
 from proxy.providers.waiting import Waiting, report
 
 IDLE_PER_ENDPOINT = 256
@@ -47,6 +48,7 @@ class ProviderState(Generic[C]):
     """One provider at run time.
 
     contexts: by the scheme that is wrapped in TLS. endpoints: those that are spoken to in HTTP; passing: the others.
+    row, passing_row: the same, made ready for choosing.
     open: connections now open or being opened, idle ones too. latency: smoothed seconds from a request sent to the
     first byte of its response, None before the first. pace: latency made steady, for comparing; it moves only when
     latency leaves it by a quarter, so that two providers as fast as each other do not change places all the time.
@@ -69,10 +71,12 @@ class ProviderState(Generic[C]):
         "open",
         "pace",
         "passing",
+        "passing_row",
         "pool",
         "resolver",
         "retired",
         "retries",
+        "row",
         "seed",
         "waiting",
     )
@@ -100,6 +104,8 @@ class ProviderState(Generic[C]):
         ]
         self.endpoints = tuple(state for state in states if state.endpoint.scheme not in PASSING)
         self.passing = tuple(state for state in states if state.endpoint.scheme in PASSING)
+        self.row = Row(self.endpoints)
+        self.passing_row = Row(self.passing)
         self.open = 0
         self.retired = False
         self._serving = False

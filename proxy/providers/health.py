@@ -25,6 +25,18 @@ Word = Literal["closed", "open", "half-open", "slow-start"]
 
 _UNHEARD: Final = -1.0
 
+# What was told of a try so far: nothing, all that can be, and its end.
+_UNTOLD, _TOLD, _OVER = range(3)
+
+
+class Company:
+    """The endpoints that one is chosen among. unsteady: how many of them are not steady."""
+
+    __slots__ = ("unsteady",)
+
+    def __init__(self) -> None:
+        self.unsteady = 0
+
 
 class Health:
     """trips: how often the breaker opened, until somebody counts them. standing: what the checks say.
@@ -32,7 +44,7 @@ class Health:
     answered: when it last answered somebody.
     """
 
-    __slots__ = ("answered", "breaker", "held", "load", "standing", "steady", "trips", "window")
+    __slots__ = ("_company", "answered", "breaker", "held", "load", "standing", "steady", "trips", "window")
 
     def __init__(self, name: str, weight: float, passive: Passive, breaker: Breaker) -> None:
         """name: the endpoint's, alike in every process."""
@@ -44,6 +56,12 @@ class Health:
         self.steady = True
         self.answered = -inf
         self.trips = 0
+        self._company = Company()
+
+    def join(self, company: Company) -> None:
+        """It is chosen among these from now on."""
+        company.unsteady += not self.steady
+        self._company = company
 
     # What it may be sent
 
@@ -135,41 +153,41 @@ class Health:
             self.trips += 1
             self.window.clear()
         self.breaker = state
-        self.steady = state.kind == "closed" and not self.held
-        if self.steady:
+        steady = state.kind == "closed" and not self.held
+        if steady is not self.steady:
+            self.steady = steady
+            self._company.unsteady += -1 if steady else 1
+        if steady:
             self.load.share = 1.0
 
 
 class Try:
     """One request at an endpoint, or one connection that is passed on. began: when it was sent there."""
 
-    __slots__ = ("_ended", "_first", "_health", "_told", "began")
+    __slots__ = ("_first", "_health", "_stage", "began")
 
     def __init__(self, health: Health, now: float) -> None:
         self.began = now
         self._health = health
         self._first = _UNHEARD
-        self._told = False
-        self._ended = False
+        self._stage = _UNTOLD
 
     def answered(self, seconds: float, now: float) -> None:
         """Its first byte came after so many seconds; or was waited for that long, in vain."""
-        if self._first < 0.0 and not self._ended:
+        if self._first < 0.0 and self._stage != _OVER:
             self._first = seconds
             self._health.load.first_byte(seconds, now)
 
     def connected(self, seconds: float, now: float) -> None:
         """For what is passed on: the connection is there, which is all that is asked of the endpoint."""
-        if self._told or self._ended:
-            return
-        self.answered(seconds, now)
-        self._told = True
-        self._health.succeeded(self.began, seconds, now)
+        if self._stage == _UNTOLD:
+            self.answered(seconds, now)
+            self._stage = _TOLD
+            self._health.succeeded(self.began, seconds, now)
 
     def completed(self, status: int, now: float) -> None:
         """An answer of this status came, whole."""
-        failure = failure_of(status)
-        if failure is not None:
+        if status >= 500 and (failure := failure_of(status)) is not None:
             self.failed(failure, now)
         elif self._end(now):
             self._health.succeeded(self.began, self._first, now)
@@ -181,8 +199,8 @@ class Try:
 
     def left(self) -> None:
         """It is over, and nothing is to be learnt of that: the client left, or what it came to was told already."""
-        if not self._ended:
-            self._ended = True
+        if self._stage != _OVER:
+            self._stage = _OVER
             if self._first < 0.0:
                 self._health.load.leave()
             else:
@@ -190,13 +208,14 @@ class Try:
 
     def _end(self, now: float) -> bool:
         """Whether its end is told now."""
-        if self._ended:
+        stage = self._stage
+        if stage == _OVER:
             return False
         if self._first < 0.0:
             self.answered(now - self.began, now)
-        self._ended = True
+        self._stage = _OVER
         self._health.load.end()
-        return not self._told
+        return stage == _UNTOLD
 
 
 class Trial(Try):
@@ -209,7 +228,7 @@ class Trial(Try):
         self._given = health.breaker
 
     def left(self) -> None:
-        given_back = not (self._ended or self._told)
+        given_back = self._stage == _UNTOLD
         super().left()
         if given_back:
             self._health.become(self._health.breaker.given_back(self._given))
