@@ -6,6 +6,7 @@
     workers     what a second worker costs
     idle        memory of ten thousand idle connections
     decide      what a decision alone takes
+    choosing    what health, choice and retry budget take of a request
     sources     what a source of homes takes; by itself: python -m benchmarks.sources
 
     work        what is asked of HTTP: the bodies, the connections, the headers of every request

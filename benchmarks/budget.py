@@ -30,6 +30,11 @@ DECISION_REPEATED = 2e-6
 DECISION_NEVER_SEEN = 20e-6
 """Seconds that one decision under that many rules may take, for facts decided before and for new ones."""
 
+CHOOSING = 2e-6
+"""Seconds that a request's share of health, choice and retry budget may take."""
+
+CHOOSING_ENDPOINTS = (1, 4, 32)
+"""For a provider of so many endpoints."""
 
 Verdict = Literal["holds", "falls short", "not measured"]
 

@@ -2,7 +2,16 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from benchmarks.budget import BARS, DECISION_NEVER_SEEN, DECISION_REPEATED, DECISION_RULES, verdict
+from benchmarks.budget import (
+    BARS,
+    CHOOSING,
+    CHOOSING_ENDPOINTS,
+    DECISION_NEVER_SEEN,
+    DECISION_REPEATED,
+    DECISION_RULES,
+    verdict,
+)
+from benchmarks.choosing import ChoosingCost
 from benchmarks.decide import Cost
 from benchmarks.figures import Figures
 from benchmarks.idle import Held
@@ -29,7 +38,9 @@ def passing_ratio_grid(figures: Figures) -> Grid:
     return _ratios("Ratios, passed on", note, figures, PASSING)
 
 
-def budget_grid(all_figures: Iterable[Figures], decisions: Sequence[Cost]) -> Grid:
+def budget_grid(
+    all_figures: Iterable[Figures], decisions: Sequence[Cost], choosing: Sequence[ChoosingCost] = ()
+) -> Grid:
     """Every bar beside what was measured."""
     figures = tuple(all_figures)
     rows = []
@@ -39,14 +50,19 @@ def budget_grid(all_figures: Iterable[Figures], decisions: Sequence[Cost]) -> Gr
         measured, at_most = number(ratio, 1, 2), f"{bar.at_most:g} ×"
         rows.append((f"{bar.work} / {bar.proxy}", f"{measured} ×", at_most, verdict(ratio, bar.at_most)))
     under = next((cost for cost in decisions if cost.rules == DECISION_RULES), None)
+    chosen = {cost.endpoints: cost.request for cost in choosing}
     for name, seconds, at_most_seconds in (
         ("decision, repeated", under.repeated if under else None, DECISION_REPEATED),
         ("decision, facts never seen", under.never_seen if under else None, DECISION_NEVER_SEEN),
         ("decision, facts and outcome never seen", under.never_seen_outcome if under else None, DECISION_NEVER_SEEN),
+        *((f"health and choice, endpoints: {size}", chosen.get(size), CHOOSING) for size in CHOOSING_ENDPOINTS),
     ):
         at_most = f"{at_most_seconds * 1e6:g} µs"
         rows.append((name, f"{number(seconds, 1e6, 2)} µs", at_most, verdict(seconds, at_most_seconds)))
-    note = f"Ratios as above; a decision is one under {DECISION_RULES:,} rules."
+    note = (
+        f"Ratios as above; a decision is one under {DECISION_RULES:,} rules. Health and choice: what choosing among a"
+        " provider's endpoints, telling what came of it and the retry budget take of a request."
+    )
     return Grid("Budget", note, ("figure", "measured", "at most", "verdict"), tuple(rows))
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from benchmarks import decide
+from benchmarks import choosing, decide
+from benchmarks.choosing import ChoosingCost
 from benchmarks.cores import Cores
 from benchmarks.decide import Cost
 from benchmarks.figures import Figures
@@ -48,6 +49,7 @@ class Report:
     workers: Figures = field(default_factory=Figures)
     idle: Idle = field(default_factory=Idle)
     decisions: list[Cost] = field(default_factory=list)
+    choosing: list[ChoosingCost] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
@@ -56,7 +58,7 @@ class Report:
 
     def budget(self) -> Grid:
         """Every bar beside what was measured."""
-        return budget_grid((self.requests, self.passing), self.decisions)
+        return budget_grid((self.requests, self.passing), self.decisions, self.choosing)
 
     def grids(self) -> list[Grid]:
         """All tables that have something to say."""
@@ -135,4 +137,5 @@ def measure_groups(choice: Choice, rounds: Rounds, cores: Cores, folder: Path, i
     if choice.has("decisions"):
         rounds.say("decisions")
         report.decisions = decide.measure()
+        report.choosing = choosing.measure()
     return report

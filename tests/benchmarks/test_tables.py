@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 
 from benchmarks.budget import BARS, DECISION_RULES, verdict
+from benchmarks.choosing import ChoosingCost
 from benchmarks.decide import Cost
 from benchmarks.figures import Figure, Figures
 from benchmarks.grids import (
@@ -90,14 +91,23 @@ def test_the_budget_has_a_row_a_bar_with_its_verdict() -> None:
     assert rows["decision, facts and outcome never seen"] == ("21.00 µs", "20 µs", "falls short")
 
 
+def test_health_and_choice_have_a_row_for_each_number_of_endpoints() -> None:
+    costs = [ChoosingCost(1, 1.25e-6), ChoosingCost(4, 2.1e-6)]
+    rows = {row[0]: row[1:] for row in budget_grid((), (), costs).rows}
+    assert rows["health and choice, endpoints: 1"] == ("1.25 µs", "2 µs", "holds")
+    assert rows["health and choice, endpoints: 4"] == ("2.10 µs", "2 µs", "falls short")
+    assert rows["health and choice, endpoints: 32"] == ("– µs", "2 µs", "not measured")
+
+
 def test_the_summary_names_what_falls_short_and_what_was_not_measured() -> None:
     said = summary(budget_grid((FIGURES, PASSED), DECISIONS))
-    assert said.startswith("4 of 12 bars hold. Falling short: 12 B / Envoy; passed, 1 MiB / HAProxy; decision,")
+    assert said.startswith("4 of 15 bars hold. Falling short: 12 B / Envoy; passed, 1 MiB / HAProxy; decision,")
     assert said.endswith(
         "Not measured: 64 KiB / nginx; 12 B, TLS both sides / nginx; passed, 12 B, new connections / HAProxy;"
-        " passed, 1 MiB, new connections / HAProxy; passed, 100 MiB / HAProxy."
+        " passed, 1 MiB, new connections / HAProxy; passed, 100 MiB / HAProxy; health and choice, endpoints: 1;"
+        " health and choice, endpoints: 4; health and choice, endpoints: 32."
     )
-    assert summary(budget_grid((), ())).startswith("0 of 12 bars hold. Not measured: ")
+    assert summary(budget_grid((), ())).startswith("0 of 15 bars hold. Not measured: ")
 
 
 def test_what_is_passed_on_says_what_a_figure_is_for() -> None:
