@@ -28,6 +28,7 @@ from proxy.policy.settings import Provider
 from proxy.providers.endpoint import EndpointState
 from proxy.providers.fleet import REMEASURE, TRIAL, Fleet, ProviderState
 from proxy.providers.pool import C
+from proxy.providers.row import turned
 
 if TYPE_CHECKING:
     from proxy.policy.routes import Preferred
@@ -121,7 +122,10 @@ def _endpoints(state: ProviderState[C], key: bytes, now: float, passing: bool) -
         return endpoints if endpoints[0].health.admits(now) else ()
     if row.company.unsteady:
         return _of_unsteady(state, endpoints, key, now)
-    return row.from_place(state.chooser.choose(row.loads, key, now)) if endpoints else ()
+    if not endpoints:
+        return ()
+    place = state.chooser.choose(row.loads, key, now)
+    return row.orders[place] if row.orders else turned(endpoints, place)
 
 
 def _of_unsteady(
@@ -139,4 +143,4 @@ def _of_unsteady(
     if len(up) < 2:
         return [*trials, *up]
     place = state.chooser.choose([endpoint.health.load for endpoint in up], key, now)
-    return [*trials, *up[place:], *up[:place]]
+    return [*trials, *turned(up, place)]

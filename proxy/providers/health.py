@@ -189,8 +189,17 @@ class Try:
         """An answer of this status came, whole."""
         if status >= 500 and (failure := failure_of(status)) is not None:
             self.failed(failure, now)
-        elif self._end(now):
-            self._health.succeeded(self.began, self._first, now)
+            return
+        stage, health = self._stage, self._health
+        if stage == _OVER:
+            return
+        self._stage = _OVER
+        if self._first < 0.0:
+            self._first = now - self.began
+            health.load.first_byte(self._first, now)
+        health.load.outstanding -= 1
+        if stage == _UNTOLD:
+            health.succeeded(self.began, self._first, now)
 
     def failed(self, failure: Failure, now: float) -> None:
         """It failed after it was connected, and that is the endpoint's doing."""

@@ -1,5 +1,6 @@
 """Endpoints that are chosen among, with what each choice would otherwise make anew."""
 
+from collections.abc import Sequence
 from typing import Final, Generic
 
 from proxy.providers.endpoint import EndpointState
@@ -11,9 +12,12 @@ READY: Final = 32
 
 
 class Row(Generic[C]):
-    """Endpoints as they are listed. loads: theirs, in the same order. company: what knows of them all."""
+    """Endpoints as they are listed. loads: theirs, in the same order. company: what knows of them all.
 
-    __slots__ = ("_orders", "company", "endpoints", "loads")
+    orders: by its place, each endpoint and then the others in turn; empty where they are too many.
+    """
+
+    __slots__ = ("company", "endpoints", "loads", "orders")
 
     def __init__(self, endpoints: tuple[EndpointState[C], ...]) -> None:
         self.endpoints = endpoints
@@ -21,11 +25,9 @@ class Row(Generic[C]):
         self.company = Company()
         for endpoint in endpoints:
             endpoint.health.join(self.company)
-        self._orders = [self._turned(place) for place in range(len(endpoints))] if len(endpoints) <= READY else []
+        self.orders = [turned(endpoints, place) for place in range(len(endpoints))] if len(endpoints) <= READY else []
 
-    def from_place(self, place: int) -> tuple[EndpointState[C], ...]:
-        """The one at this place, then the others in turn."""
-        return self._orders[place] if self._orders else self._turned(place)
 
-    def _turned(self, place: int) -> tuple[EndpointState[C], ...]:
-        return (*self.endpoints[place:], *self.endpoints[:place])
+def turned(endpoints: Sequence[EndpointState[C]], place: int) -> Sequence[EndpointState[C]]:
+    """The one at this place, then the others in turn."""
+    return (*endpoints[place:], *endpoints[:place])

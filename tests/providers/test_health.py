@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.policy.health import Breaker, HealthCheck, Passive
-from proxy.providers.health import Health
+from proxy.providers.health import Company, Health
 
 NOW = 1000.0
 CHECK = HealthCheck(kind="tcp")
@@ -251,6 +251,7 @@ EVENTS = st.lists(
 @given(EVENTS)
 def test_whatever_happens_its_figures_agree(events):
     health, now, tries = a_health(), NOW, []
+    health.join(company := Company())
     for event, later, which in events:
         now += later
         tried = tries.pop(which % len(tries)) if tries and event in ("answer", "fail", "leave") else None
@@ -273,6 +274,7 @@ def test_whatever_happens_its_figures_agree(events):
         elif event in ("hold", "release"):
             health.hold(event == "hold")
         assert health.steady is (health.breaker.kind == "closed" and not health.held)
+        assert company.unsteady == (not health.steady)
         assert health.load.outstanding == len(tries)
         if health.word(now) == "open":
             assert health.begin(now) is None
