@@ -1,21 +1,27 @@
 """One request's tries: the endpoints that its permit covers, one after another, until one is connected.
 
-An idle connection is taken where there is one; else a new one is dialled. Both ask for the permit.
+- An idle connection is taken where there is one; else a new one is dialled. Both ask for the permit.
+- A provider at its connection cap is passed over while another that is permitted takes the request. Where none does,
+  the request waits for the first of those that are full.
+- What each try came to is told to its endpoint's health, once.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.http1.plan import Plan, Planner, Verdict
-from proxy.http1.problems import INTERNAL, UNAVAILABLE, UNREACHED, Problem
+from proxy.http1.problems import FULL, INTERNAL, UNAVAILABLE, UNREACHED, Problem
 from proxy.http1.provider import ProviderConnection
 from proxy.policy.decision import Permit
 from proxy.providers.choice import order
 from proxy.providers.endpoint import EndpointState
 from proxy.providers.failure import DialFailure
+from proxy.providers.health import Try
+from proxy.providers.window import Failure
 from proxy.telemetry.metrics import Attempt
 
 if TYPE_CHECKING:
@@ -26,7 +32,7 @@ class Traveller(Protocol):
     """Who wants to reach a provider."""
 
     def dialling(self) -> None:
-        """A connection is being made: nothing can be sent meanwhile."""
+        """A connection is being made, or waited for: nothing can be sent meanwhile."""
 
     def connected(self, provider: ProviderConnection) -> None:
         """A connection to `place` is there, idle."""
@@ -41,15 +47,18 @@ class Traveller(Protocol):
 class Attempts:
     """place: the endpoint in hand; None before the first. count: tries so far. connect: seconds of the last dial.
 
+    failure: what the request comes to if nobody else can be tried.
     undecided: a source has to answer before it is known what is permitted now; nothing is tried until then.
     """
 
     # fmt: off
     __slots__ = (
-        "_choices", "_dial", "_failure", "_permit", "_plane", "_planner", "_traveller", "connect", "count", "place",
-        "undecided",
+        "_choices", "_dial", "_fresh", "_permit", "_plane", "_planner", "_queued", "_traveller", "_tried", "_turn",
+        "connect", "count", "failure", "place", "undecided",
     )
     # fmt: on
+
+    passing = False
 
     def __init__(
         self,
@@ -64,50 +73,84 @@ class Attempts:
         self._traveller = traveller
         self._planner = planner
         self._permit = permit
-        self._choices = iter(_choices(planner, plan, now))
-        self._failure = UNAVAILABLE
+        self._choices = _choices(planner, plan, now)
+        self._tried: Try | None = None
         self._dial: asyncio.Task[None] | None = None
+        self._queued: EndpointState[ProviderConnection] | None = None
+        self._turn: EndpointState[ProviderConnection] | None = None
+        self._fresh: EndpointState[ProviderConnection] | None = None
+        self.failure = UNAVAILABLE
         self.place: EndpointState[ProviderConnection] | None = None
         self.count = 0
         self.connect: float | None = None
         self.undecided = False
 
     def next(self, now: float) -> None:
-        """Try the next endpoint."""
-        place = next(self._choices, None)
-        if place is None:
-            self._traveller.unreachable(self._failure)
+        """Try the next endpoint that takes it."""
+        full = None
+        fresh, self._fresh = self._fresh, None
+        for place in self._choices:
+            tried = place.begin(now)
+            if tried is None:
+                continue
+            provider = None if place is fresh else self._taken(place, now)
+            if provider is None and place.state.waiting is not None and place.state.full:
+                tried.left()
+                full = full or place
+                continue
+            self._begin(place, tried)
+            if provider is not None:
+                self._traveller.connected(provider)
+            else:
+                self._begin_dial(place)
             return
-        self.count += 1
-        self.place = place
-        if self.count > 1:
-            self._plane.retried(place)
+        if full is not None:
+            self._wait(full, now)
+        else:
+            self._traveller.unreachable(self.failure)
+
+    def _taken(self, place: EndpointState[ProviderConnection], now: float) -> ProviderConnection | None:
+        """An idle connection."""
         provider, closings = place.take(self._permit, now)
         for closing in closings:
             closing.close()
-        if provider is not None:
-            self._traveller.connected(provider)
-        else:
-            self._begin_dial(place)
+        return provider
 
-    def again(self) -> None:
-        """Try the endpoint in hand once more, on a connection of its own."""
-        if self.place is not None and self._decided():
-            self.count += 1
-            self._plane.retried(self.place)
-            self._begin_dial(self.place)
+    def _begin(self, place: EndpointState[ProviderConnection], tried: Try) -> None:
+        self.place = place
+        self._tried = tried
+        self.count += 1
+        if self.count > 1:
+            self._plane.retried(place)
+
+    # Once more
+
+    def following(self, same: bool) -> EndpointState[ProviderConnection] | None:
+        """Where the next try would go; it stays the next. same: to the endpoint in hand, on a new connection."""
+        place = self.place if same and self.place is not None and not self.place.state.retired else None
+        self._fresh = place
+        place = place or next(self._choices, None)
+        if place is not None:
+            self._choices = chain((place,), self._choices)
+        return place
+
+    def again(self, now: float) -> None:
+        """Try the endpoint that `following` named, or whom the decision in force has instead."""
+        self._traveller.dialling()
+        if self._decided():
+            self.next(now)
 
     def renew(self, planner: Planner, plan: Plan, permit: Permit, now: float) -> None:
-        """Go on under another decision, before anything was sent."""
+        """Go on under another decision, while nothing is under way at a provider."""
         self._planner = planner
         self._permit = permit
         choices = _choices(planner, plan, now)
-        place = None if self._dial is None else self.place
+        place = self.place if self._dial is not None else self._queued
         if place is not None and not place.state.retired and permit.covers(place.state.definition):
             self._choices = iter([choice for choice in choices if choice is not place])
             return
         self.stop()
-        self._choices = iter(choices)
+        self._choices = choices
         self.next(now)
 
     def _decided(self) -> bool:
@@ -123,17 +166,35 @@ class Attempts:
         self._traveller.redecide(planner, time.monotonic(), time.time())
         return False
 
+    # What became of the one in hand
+
     def answered(self, seconds: float, now: float) -> None:
-        """The first byte came after so many seconds."""
-        if self.place is not None:
+        """The first byte came after so many seconds, or was waited for that long."""
+        if self.place is not None and self._tried is not None:
             self.place.state.first_byte(seconds, now)
+            self._tried.answered(seconds, now)
+
+    def completed(self, status: int, now: float) -> None:
+        """An answer of this status came, whole."""
+        if self._tried is not None:
+            self._tried.completed(status, now)
+
+    def failed(self, failure: Failure, now: float) -> None:
+        """It failed, and that is the endpoint's doing."""
+        if self._tried is not None:
+            self._tried.failed(failure, now)
+
+    def left(self) -> None:
+        """It is over, and nothing is to be learnt of that."""
+        if self._tried is not None:
+            self._tried.left()
 
     def give(self, provider: ProviderConnection, now: float) -> None:
         """Put the connection back, which is as good as before."""
         for closing in () if self.place is None else self.place.give(provider, now):
             closing.close()
 
-    def failed(self, result: Attempt) -> None:
+    def counted(self, result: Attempt) -> None:
         """Count what came of the try in hand."""
         if self.place is not None:
             self._plane.attempted(self.place, result)
@@ -158,14 +219,68 @@ class Attempts:
         self._choices = iter(())
 
     def stop(self) -> None:
-        """Try no longer."""
+        """Try no longer. What is under way at a provider is not touched."""
         self.last()
+        if self._queued is not None:
+            self._queued.leave(self)
+            self._queued = None
         if self._dial is not None:
             self._dial.cancel()
             self._dial = None
+            self.left()
+            if self._turn is not None:
+                # A task that never ran was counted, and can take nothing back.
+                self._turn.state.closed()
+                self._turn = None
 
-    def _begin_dial(self, place: EndpointState[ProviderConnection]) -> None:
+    # Waiting for a provider that is full
+
+    def _wait(self, place: EndpointState[ProviderConnection], now: float) -> None:
+        self.place = self._queued = place
+        self._tried = None
         self._traveller.dialling()
+        if not place.wait(self._permit, self, now):
+            self.late()
+
+    def served(self, place: EndpointState[ProviderConnection], connection: ProviderConnection | None) -> None:
+        """Its turn has come: with a connection, or with a place under the cap for one."""
+        self._queued = None
+        try:
+            self._take_turn(place, connection, time.monotonic())
+        except Exception:
+            # A mistake of this program: the request ends, what it was given is taken back, and the operator is told.
+            self._traveller.unreachable(INTERNAL)
+            raise
+
+    def _take_turn(
+        self, place: EndpointState[ProviderConnection], connection: ProviderConnection | None, now: float
+    ) -> None:
+        decided = self._decided()
+        tried = place.begin(now) if decided else None
+        if tried is not None:
+            self._begin(place, tried)
+            if connection is not None:
+                self._traveller.connected(connection)
+            else:
+                self._begin_dial(place, its_turn=True)
+            return
+        if connection is not None:
+            connection.close()
+        else:
+            place.state.closed()
+        if decided:
+            self.next(now)
+
+    def late(self) -> None:
+        """It has waited for too long, or too many did."""
+        self._queued = None
+        self._traveller.unreachable(FULL)
+
+    # Dialling
+
+    def _begin_dial(self, place: EndpointState[ProviderConnection], *, its_turn: bool = False) -> None:
+        self._traveller.dialling()
+        self._turn = place if its_turn else None
         self._dial = self._plane.loop.create_task(self._connect(place))
 
     async def _connect(self, place: EndpointState[ProviderConnection]) -> None:
@@ -179,12 +294,17 @@ class Attempts:
 
     async def _dial_to(self, place: EndpointState[ProviderConnection]) -> None:
         started = time.monotonic()
+        its_turn = self._turn is not None
+        self._turn = None
         try:
-            _, provider = await place.connect(self._permit, lambda: self._plane.provider_connection(place))
+            _, provider = await place.connect(
+                self._permit, lambda: self._plane.provider_connection(place), its_turn=its_turn
+            )
         except DialFailure as failure:
             self._dial = None
-            self._failure = UNREACHED[failure.kind]
+            self.failure = UNREACHED[failure.kind]
             self._plane.attempted(place, failure.kind)
+            self.left()
             if self._decided():
                 self.next(time.monotonic())
             return
@@ -200,6 +320,6 @@ class Attempts:
             raise
 
 
-def _choices(planner: Planner, plan: Plan, now: float) -> Sequence[EndpointState[ProviderConnection]]:
+def _choices(planner: Planner, plan: Plan, now: float) -> Iterator[EndpointState[ProviderConnection]]:
     """The endpoints that the plan's permit covers, in the order in which they are tried."""
-    return () if plan.preferred is None else order(plan.preferred, planner.line.fleet, plan.key, now)
+    return iter(() if plan.preferred is None else order(plan.preferred, planner.line.fleet, plan.key, now))

@@ -4,8 +4,7 @@
 - What the client has sent of a body waits until a provider takes it; meanwhile the client is not read.
 - Once a byte of a response has gone to the client there is no other answer: what fails then is cut, so that the
   client sees a message that was not finished.
-- A request is sent a second time only if no byte of a response came, the connection had served before (so that it
-  may have been closed as we wrote), the method is idempotent, and there is no body.
+- Whether a request whose provider failed before that is sent again is `repeat`'s to say.
 - Every path ends in `record`, once.
 """
 
@@ -15,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from proxy.http1 import problems
 from proxy.http1.attempts import Attempts
-from proxy.http1.coupled import Coupled
+from proxy.http1.failing import Failing
 from proxy.http1.occupant import Wait
 from proxy.http1.plan import Plan, Planner
 from proxy.http1.problems import Problem
 from proxy.http1.provider import ProviderConnection
 from proxy.http1.reading import PROVIDER
+from proxy.http1.repeat import repeatable
 from proxy.http1.standing import Standing
 from proxy.http1.tally import Tally
 from proxy.http1.tunnel import Tunnel
@@ -28,7 +28,7 @@ from proxy.http1.upload import RequestBody, Upload
 from proxy.identity.answers import Pending
 from proxy.policy.decision import Denial, Permit
 from proxy.wire.body import Piece
-from proxy.wire.request_head import IDEMPOTENT
+from proxy.wire.request_head import RequestHead
 from proxy.wire.response_head import ResponseHead, grants
 from proxy.wire.response_writer import final_head, framed, switched_head, without_cookie
 
@@ -38,15 +38,10 @@ if TYPE_CHECKING:
     from proxy.http1.plane import HttpPlane
 
 
-class Exchange(Coupled):
+class Exchange(Failing):
     """Made for one request when its head is whole; over when its record is written."""
 
-    # fmt: off
-    __slots__ = (
-        "_attempts", "_awaits_continue", "_chunked", "_keep", "_leg", "_plan", "_plane", "_planner", "_sent_at",
-        "_upload", "changes_at", "tally", "withdrawn_at",
-    )
-    # fmt: on
+    __slots__ = ("_awaits_continue", "_chunked", "_keep", "_leg", "_planner", "changes_at")
 
     def __init__(
         self, plane: "HttpPlane", client: "ClientConnection", planner: Planner, plan: Plan, wall: float, started: float
@@ -61,6 +56,8 @@ class Exchange(Coupled):
         self._leg: Leg | None = None
         self._provider: ProviderConnection | None = None
         self._upload: Upload | None = None
+        self._repeat = None
+        self._heard = False
         self._awaits_continue = plan.head is not None and plan.head.expects_continue
         self._chunked = False
         self._keep = False
@@ -71,7 +68,7 @@ class Exchange(Coupled):
         """Do what the plan says."""
         verdict, head = self._plan.verdict, self._plan.head
         if isinstance(verdict, Permit) and head is not None:
-            if head.has_body and not self._begin_upload(head.length):
+            if head.has_body and not self._begin_upload(head):
                 return
             now = self.tally.started
             self._attempts = Attempts(self._plane, self, self._planner, self._plan, verdict, now)
@@ -89,13 +86,14 @@ class Exchange(Coupled):
         head, upload = self._plan.head, self._upload
         return head is not None and head.has_body and (upload is None or not upload.body.done)
 
-    def _begin_upload(self, length: int | None) -> bool:
+    def _begin_upload(self, head: RequestHead) -> bool:
         """Take up the request's body; False if it was refused at once."""
-        limit = self._plane.limits.body
+        limit, length = self._plane.limits.body, head.length
         if limit is not None and length is not None and length > limit:
             self._say(problems.BODY_TOO_LARGE)
             return False
-        self._upload = Upload(self, self._client, RequestBody(length, limit))
+        kept = self._plane.line.policy.retries.replay if repeatable(head) else 0
+        self._upload = Upload(self, self._client, RequestBody(length, limit), kept)
         self._upload.begin()
         return not self.tally.over
 
@@ -116,7 +114,10 @@ class Exchange(Coupled):
             self._client.expect(Wait.BODY, now + self._plane.timeouts.body_idle)
         else:
             self._sent_at = now
-            self._client.expect(Wait.FIRST_BYTE, now + timeouts.first_byte)
+            patience = timeouts.first_byte
+            if self._repeat is not None:
+                patience = min(patience, self._repeat.left)
+            self._client.expect(Wait.FIRST_BYTE, now + patience)
 
     # The way to a provider
 
@@ -140,7 +141,10 @@ class Exchange(Coupled):
         provider.begin(self, head.method == "HEAD", start)
         if upload is not None and provider.writable:
             self._client.reading.unhold(PROVIDER)
-        self._await_provider(time.monotonic())
+        now = time.monotonic()
+        if self._repeat is None and attempts.place is not None:
+            attempts.place.state.budget.request(now)
+        self._await_provider(now)
         if attempts.connect is not None:
             leg.timings.connect.observe(attempts.connect)
 
@@ -156,6 +160,7 @@ class Exchange(Coupled):
         request = self._plan.head
         if request is None or request.version == 0 or (head.status == 100 and not request.expects_continue):
             return
+        self._heard = True
         self._client.transport.write(without_cookie(head, self._planner.own_cookie).block + b"\r\n")
         if head.status == 100:
             self._awaits_continue = False
@@ -191,7 +196,7 @@ class Exchange(Coupled):
                 provider.abort()
             self.provider_broke("provider-upgrade-unasked")
             return
-        self._answered(101)
+        attempts.completed(101, self._answered(101))
         self._client.transport.write(switched_head(without_cookie(head, self._planner.own_cookie)))
         Tunnel(self, self._standing(attempts), self._client, provider, attempts.idle).begin(rest)
 
@@ -227,6 +232,7 @@ class Exchange(Coupled):
         self._provider = None
         unread = self.wants_body
         if provider is not None and attempts is not None:
+            attempts.completed(self.tally.status, now)
             if unread or not provider.release():
                 # After a final response the rest of a body would be taken for a request.
                 provider.abort()
@@ -235,47 +241,10 @@ class Exchange(Coupled):
         self.record(None)
         self._client.finished(self._keep, linger=unread)
 
-    def provider_broke(self, cause: str) -> None:
-        provider, attempts = self._provider, self._attempts
-        self._provider = None
-        if self.tally.status:
-            self.record(cause)
-            self._client.cut()
-            return
-        if attempts is None or attempts.place is None or provider is None:
-            return
-        attempts.failed("broken")
-        if self._may_repeat(provider) and not attempts.place.state.retired:
-            attempts.again()
-        else:
-            self.fail(problems.broken(cause))
-
-    def _may_repeat(self, provider: ProviderConnection) -> bool:
-        head = self._plan.head
-        idempotent = head is not None and head.method in IDEMPOTENT and head.upgrade is None
-        again = idempotent and self._upload is None and provider.serves > 1 and not provider.heard
-        return again and self.withdrawn_at == inf
-
     def client_left(self) -> None:
         """The client's connection is gone; so is this request."""
         self._stop_provider()
         self.record("client-left")
-
-    def overdue(self, now: float, wait: Wait) -> None:
-        """What was waited for did not come in time."""
-        attempts = self._attempts
-        if wait is Wait.BODY and not self._client.reading.held:
-            self.fail(problems.BODY_TOO_SLOW)
-        elif wait is Wait.IDLE:
-            if self._client.uptake.progressed():
-                self._await_provider(now)
-            else:
-                self.fail(problems.IDLE)
-        else:
-            if attempts is not None:
-                attempts.answered(now - self._sent_at, now)
-                attempts.failed("timeout")
-            self.fail(problems.TOO_SLOW)
 
     def redecide(self, planner: Planner, now: float, wall: float) -> None:
         """Another line is in force, or a date has passed: may this go on?
@@ -314,6 +283,7 @@ class Exchange(Coupled):
         """Let go of the provider, aborting what it was sent."""
         if self._attempts is not None:
             self._attempts.stop()
+            self._attempts.left()
         provider, self._provider = self._provider, None
         if provider is not None:
             provider.abort()

@@ -52,6 +52,7 @@ UNAVAILABLE: Final = Problem(503, "unavailable", _RETRY_AFTER)
 # The provider's
 
 TOO_SLOW: Final = Problem(504, "provider-too-slow")
+FULL: Final = Problem(503, "provider-full", _RETRY_AFTER)
 IDLE: Final = Problem(504, "idle")
 
 UNREACHED: Final[Mapping[FailureKind, Problem]] = {
@@ -60,7 +61,7 @@ UNREACHED: Final[Mapping[FailureKind, Problem]] = {
     "timeout": Problem(504, "provider-connect-timeout"),
     "name": Problem(503, "provider-name", _RETRY_AFTER),
     "outside": Problem(502, "provider-address-refused"),
-    "full": Problem(503, "provider-full", _RETRY_AFTER),
+    "full": FULL,
     "local": Problem(503, "overload", _RETRY_AFTER),
 }
 """What a failed dial comes to when no other permitted endpoint is left."""

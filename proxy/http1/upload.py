@@ -1,6 +1,7 @@
 """A request's body on its way: read by one framing, written in another of the same kind.
 
-What comes before a provider is there to take it waits, and meanwhile the client is not read.
+What comes before a provider is there to take it waits, and meanwhile the client is not read. What may have to be sent
+to another provider is kept besides, from its first byte on, until it is more than the policy keeps.
 """
 
 import asyncio
@@ -67,15 +68,21 @@ class RequestBody:
 
 
 class Upload:
-    """Takes what a client sends of one request's body to the provider, once there is one."""
+    """Takes what a client sends of one request's body to the provider, once there is one.
 
-    __slots__ = ("_client", "_exchange", "_held", "_to", "body")
+    kept: all of it so far as a provider is sent it; None where that is not kept, or was too much.
+    """
 
-    def __init__(self, exchange: "Exchange", client: "ClientConnection", body: RequestBody) -> None:
+    __slots__ = ("_client", "_exchange", "_held", "_most", "_to", "body", "kept")
+
+    def __init__(self, exchange: "Exchange", client: "ClientConnection", body: RequestBody, most: int) -> None:
+        """most: how many bytes of it are kept."""
         self._exchange = exchange
         self._client = client
         self._to: asyncio.Transport | None = None
         self._held = b""
+        self._most = most
+        self.kept: bytes | None = b"" if most else None
         self.body = body
 
     def begin(self) -> None:
@@ -97,6 +104,8 @@ class Upload:
             return
         if body.done:
             self._client.keep(body.rest)
+        if self.kept is not None:
+            self._keep(framed)
         if self._to is None:
             self._held += framed
             self.hold()
@@ -104,6 +113,13 @@ class Upload:
         if framed:
             self._to.write(framed)
         self._exchange.sent(body.received)
+
+    def _keep(self, framed: Piece) -> None:
+        kept = self.kept
+        if kept is None or len(kept) + len(framed) > self._most:
+            self.kept = None
+        else:
+            self.kept = kept + framed if kept else bytes(framed)
 
     def hold(self) -> None:
         """Read no more of it: there is nobody to take it."""
@@ -114,3 +130,10 @@ class Upload:
         self._to = provider.transport
         start, self._held = head + self._held, b""
         return start
+
+    def rewind(self) -> None:
+        """The provider is gone. The next is sent what was kept; there must be something that was."""
+        assert self.kept is not None
+        self._to = None
+        self._held = self.kept
+        self.hold()

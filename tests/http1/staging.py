@@ -33,6 +33,8 @@ MAINLAND = "1.2.4.8"
 HONG_KONG = "202.45.84.58"
 GERMANY = "141.1.1.1"
 BRITAIN = "81.2.69.142"
+NEVER_SICK = ", health: {kind: none, passive: {share: none, consecutive: none}}"
+"""Of a provider that stays in service however often it fails."""
 PATIENCE = 20.0
 """Seconds after which a test that waits has failed."""
 

@@ -15,6 +15,7 @@ import pytest_asyncio
 from tests.http1.recording import KeptLog, Recorder, keep_log, one_record, requests_counted, turns
 from tests.http1.staging import (
     BRITAIN,
+    NEVER_SICK,
     PATIENCE,
     Client,
     Conversation,
@@ -99,7 +100,7 @@ class Scene:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def scene() -> AsyncIterator[Scene]:
     liar = Liar()
-    async with staged({"cn": liar}) as stage:
+    async with staged({"cn": liar}, provider=NEVER_SICK) as stage:
         yield Scene(stage, keep_log(stage), liar)
 
 

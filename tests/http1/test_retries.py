@@ -114,11 +114,8 @@ async def test_an_idempotent_request_without_a_body_is_sent_once_more(method: st
         request("/once", method="POST", body=b""),
         request("/once", method="POST", body=b"x"),
         request("/once", method="PATCH", body=b"x"),
-        request("/once", method="PUT", body=b"x"),
-        request("/once", method="GET", body=b"x"),
         request("/once", method="LOCK"),
         request("/once", method="MOVE"),
-        request("/once", method="PUT", headers="Transfer-Encoding: chunked") + b"0\r\n\r\n",
         request("/once", headers="Connection: upgrade\r\nUpgrade: websocket"),
     ],
     ids=lambda data: data.split(b" ")[0].decode() + ("" if data.endswith(b"\r\n\r\n") else " with a body"),
@@ -177,17 +174,17 @@ async def test_it_is_sent_once_more_and_not_twice() -> None:
         assert (await one_record(stage, log, 2))["attempts"] == 2
 
 
-async def test_a_new_connection_that_ends_without_an_answer_is_not_tried_again() -> None:
+async def test_a_new_connection_that_ends_without_an_answer_is_not_made_again() -> None:
     async def silent(conversation: Conversation) -> None:
         await conversation.read_head()
 
-    async with staged({"cn": answering(), "first": silent, "second": answering()}, more=IN_ORDER) as stage:
+    async with staged({"cn": answering(), "first": silent, "second": silent}, more=IN_ORDER) as stage:
         log = keep_log(stage)
         response = await stage.ask(request(xff=BRITAIN))
         assert (response.status, response.reason) == (502, "provider-closed")
         assert len(stage.providers["first"].conversations) == 1
-        assert stage.providers["second"].conversations == []
-        assert (await one_record(stage, log))["attempts"] == 1
+        assert len(stage.providers["second"].conversations) == 1
+        assert (await one_record(stage, log))["attempts"] == 2
 
 
 async def test_a_provider_that_refuses_is_left_alone_for_a_while_and_the_next_permitted_one_serves(
@@ -365,10 +362,10 @@ async def test_a_deadline_of_a_connection_that_broke_is_none_of_the_next() -> No
 
 
 @pytest.mark.parametrize("chunks", [False, True])
-async def test_a_reset_in_mid_upload_is_a_502_and_nobody_else_gets_the_body(chunks: bool) -> None:
+async def test_a_reset_in_mid_upload_is_a_502_where_its_beginning_is_kept_no_more(chunks: bool) -> None:
     async def script(conversation: Conversation) -> None:
         await conversation.read_head()
-        await conversation.read(10)
+        await conversation.read(66_000)
         reset(conversation)
 
     async with staged({"cn": answering(), "first": script, "second": answering()}, more=IN_ORDER) as stage:
@@ -376,7 +373,7 @@ async def test_a_reset_in_mid_upload_is_a_502_and_nobody_else_gets_the_body(chun
         client = await stage.client()
         framing = "Transfer-Encoding: chunked" if chunks else "Content-Length: 1000000"
         await client.send(request(method="PUT", xff=BRITAIN, headers=framing))
-        await client.send(b"%x\r\n" % 1_000_000 + b"x" * 1000 if chunks else b"x" * 1000)
+        await client.send(b"%x\r\n" % 1_000_000 + b"x" * 66_000 if chunks else b"x" * 66_000)
         response = await client.response()
         assert (response.status, response.reason) == (502, "provider-closed")
         assert stage.providers["second"].conversations == []
