@@ -80,6 +80,11 @@ class Site:
     def checks(self) -> int:
         return sum(each == f"GET {CHECK}" for visit in self.visits for each in visit.requests)
 
+    async def forget(self) -> None:
+        """Once nobody is connected but who is here to check: nobody ever was."""
+        await asyncio.gather(*(visit.ended.wait() for visit in self.visits if not visit.only_checked))
+        self.visits = [visit for visit in self.visits if not visit.ended.is_set()]
+
     async def _http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._visit(Visit(False), reader, writer)
 

@@ -11,6 +11,7 @@ without saying so:
 - At the start a Briton's data reaches `abroad`, over both planes: it can be reached, and a policy that permits it does.
 - From then on `abroad` hears nothing but checks.
 - There is one record and one metric for each request and each connection, no more and no fewer.
+- `told` says which: how each request and connection since the last time ended.
 - The process drains, exits 0, and has said nothing unforeseen (tests/running.py).
 """
 
@@ -26,7 +27,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.faults.link import Link
+from tests.faults.link import SOUND, Link
 from tests.faults.site import CHECK, Site
 from tests.http1.staging import BRITAIN, MAINLAND, Client, Response, request
 from tests.running import Running, start
@@ -46,6 +47,12 @@ TIMEOUTS = (
     f"timeouts: {{head: 1s, body_idle: 1s, keep_alive: 20s, connect: {CONNECT}s, first_byte: {FIRST_BYTE}s, "
     f"idle: {IDLE}s, drain: 5s, withdrawn: 1s}}"
 )
+
+TURNED = "1.2.4.200"
+"""A client in mainland China who is sent to `second` first."""
+
+FORGIVING = "kind: none, breaker: {open: 100ms, longest: 100ms, trials: 1, slow_start: 0s}"
+"""How health is judged where a test is not about it: what is repaired is in service again at once."""
 
 POLICY = """
 version: 1
@@ -134,6 +141,8 @@ class Stage:
         self.asked = 0
         self.passed = 0
         self._before: list[bytes] = []
+        self._told = 2
+        self._counted: dict[str, float] = {}
         self.writers: list[asyncio.StreamWriter] = []
 
     # What clients do
@@ -162,25 +171,59 @@ class Stage:
         await connection.send(f"PROXY TCP4 {address} 127.0.0.1 5000 443\r\n".encode())
         return connection
 
-    async def echoed(self, data: bytes = b"hello", address: str = MAINLAND) -> tuple[bytes, bool]:
+    async def echoed(self, data: bytes = b"hello", xff: str = MAINLAND) -> tuple[bytes, bool]:
         """What comes back of some bytes through the TCP plane, and whether it ended in order."""
-        connection = await self.connection(address)
-        await connection.send(data)
-        connection.writer.write_eof()
+        connection = await self.connection(xff)
+        with suppress(OSError):  # It may be over already; `rest` says so.
+            await connection.send(data)
+            connection.writer.write_eof()
         answer = await connection.rest()
         connection.writer.close()
         return answer
+
+    async def sound(self) -> None:
+        """Nothing is broken any more, nothing is open, every endpoint is in service; all until here has been told."""
+        (worker,) = self.proxy.workers()
+        self.leave()
+        for link in self.every_link:
+            link.script.clear()
+            link.fault = SOUND
+            link.listen()
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                for link in self.every_link:
+                    link.end()
+                await until(lambda: self.at_providers(worker) == 0)
+                if await self._states() == {"closed"}:
+                    break
+                await asyncio.gather(*(each(xff=who) for each in (self.ask, self.echoed) for who in (MAINLAND, TURNED)))
+                await asyncio.sleep(0.02)
+        for name in self.links:
+            await self.sites[name].forget()
+        for link in self.every_link:
+            link.accepted = 0
+        self._told = len(await self.accounted())
+        self._counted = await self.samples()
+
+    async def _states(self) -> set[str]:
+        status = await self.aside(self.proxy.status)
+        return {endpoint["state"] for provider in status["providers"] for endpoint in provider["endpoints"]}
+
+    @property
+    def every_link(self) -> list[Link]:
+        return [*self.links.values(), *self.raw_links.values()]
 
     def leave(self) -> None:
         """Close what clients have open."""
         for writer in self.writers:
             writer.transport.abort()
+        self.writers.clear()
 
     # What is seen from outside
 
     def at_providers(self, worker: int) -> int:
         """How many connections to the links a process has open."""
-        ports = {f":{each.port:04X}" for each in (*self.links.values(), *self.raw_links.values())}
+        ports = {f":{each.port:04X}" for each in self.every_link}
         inodes = {
             f"socket:[{fields[9]}]"
             for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
@@ -200,12 +243,11 @@ class Stage:
 
     async def total(self, family: str, **labels: str) -> float:
         """The sum of a family's samples that carry these labels."""
-        wanted = [f'{name}="{value}"' for name, value in labels.items()]
-        return sum(
-            value
-            for name, value in (await self.samples()).items()
-            if re.split("[{ ]", name)[0] == family and all(label in name for label in wanted)
-        )
+        return _sum(await self.samples(), family, labels)
+
+    async def grown(self, family: str, **labels: str) -> float:
+        """By how much that grew since all was `sound`."""
+        return await self.total(family, **labels) - _sum(self._counted, family, labels)
 
     async def records(self, count: int) -> list[dict[str, Any]]:
         """The access log, once it has so many lines."""
@@ -213,8 +255,9 @@ class Stage:
         return self.proxy.records()
 
     async def told(self, *reasons: str | None) -> list[dict[str, Any]]:
-        """The records since the start, which say these reasons in any order."""
-        records = (await self.accounted())[2:]
+        """The records since they were last told, which say these reasons in any order."""
+        records = (await self.accounted())[self._told :]
+        self._told += len(records)
         assert Counter(each["reason"] for each in records) == Counter(reasons), records
         return records
 
@@ -265,8 +308,11 @@ class Stage:
                 )
             ]
             providers = "\n".join(lines)
-            preferred = ", ".join(f"{{provider: {name}}}" for name in ("first", "second", "first-raw", "second-raw"))
-            routes += f"  - {{when: {{home: cn-mainland}}, prefer: [{preferred}]}}\n"
+            preferred = "first, second, first-raw, second-raw"
+            routes = (
+                f"  - {{when: {{client: {TURNED}}}, prefer: [second, second-raw]}}\n"
+                f"{routes}  - {{when: {{home: cn-mainland}}, prefer: [{preferred}]}}\n"
+            )
         if "timeouts:" not in more:
             more += f"\n{TIMEOUTS}\n"
         abroad = self.sites["abroad"]
@@ -280,6 +326,15 @@ class Stage:
             more=more,
         )
         return text if routes else text.replace("routes:\n", "")
+
+
+def _sum(samples: Mapping[str, float], family: str, labels: Mapping[str, str]) -> float:
+    wanted = [f'{name}="{value}"' for name, value in labels.items()]
+    return sum(
+        value
+        for name, value in samples.items()
+        if re.split("[{ ]", name)[0] == family and all(label in name for label in wanted)
+    )
 
 
 async def until(holds: Callable[[], object], within: float = PATIENCE) -> None:
