@@ -133,6 +133,11 @@ class Passage:
         self._plane.deadlines.put(self, until)
         self._watch()
 
+    def queued(self) -> None:
+        """It waits for a provider that is full."""
+        self._dialling = inf
+        self._watch()
+
     def unreachable(self, outcome: Outcome) -> None:
         """No endpoint is left to try."""
         place = self._place
@@ -167,6 +172,7 @@ class Passage:
         self.tally.connect = took = now - attempts.began
         leg.answered.count += 1
         leg.timings.connect.observe(took)
+        attempts.connected(took, now)
         if not place.state.endpoints:
             # It has no requests to be measured by.
             place.state.first_byte(took, now)
@@ -312,6 +318,8 @@ class Passage:
         self._recorded = True
         tally, carried, attempts = self.tally, self._carried, self._attempts
         leg = self._leg or self._planner.leg(self.arrival, self._plan, None)
+        if attempts is not None:
+            attempts.left()
         if carried is not None and attempts is not None:
             tally.moved(leg, *carried.moved)
             if carried.first != inf and tally.connect is not None:

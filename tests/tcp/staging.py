@@ -160,6 +160,7 @@ class ScriptedProvider:
 
     def refuse(self) -> None:
         """Listen no longer; living connections stay."""
+        self._listening.shutdown(socket.SHUT_RDWR)  # a loop that accepts there keeps it from being closed
         self._listening.close()
 
     async def _accept(self) -> None:

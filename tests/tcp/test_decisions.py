@@ -184,7 +184,7 @@ async def test_the_next_endpoint_is_tried_and_only_permitted_ones() -> None:
 
 
 async def test_a_provider_that_is_full_takes_no_more() -> None:
-    async with staged({"own": echo}, provider=", limits: {connections: 1}") as stage:
+    async with staged({"own": echo}, provider=", limits: {connections: 1, queue: none}") as stage:
         first = await stage.client()
         await first.send(b"1")
         await first.exactly(1)

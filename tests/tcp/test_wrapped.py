@@ -263,3 +263,36 @@ async def test_the_clients_own_tls_is_not_wrapped_again(authority: Authority, tm
         assert await reader.readexactly(4) == b"mine"
         writer.close()
         await writer.wait_closed()
+
+
+async def test_who_waits_for_a_place_under_the_cap_is_wrapped_in_its_turn(authority: Authority) -> None:
+    issued = authority.issue(["storage.example"])
+    async with serving(issued, echo) as server:
+        provider = f", tls: {{ca: {authority.certificate}, server_name: storage.example}}, limits: {{connections: 1}}"
+        async with staged({}, real={"own": server.port}, scheme="tls", provider=provider) as stage:
+            first = await stage.client()
+            await first.send(b"first")
+            assert await first.exactly(5) == b"first"
+            state = stage.plane.line.fleet.states["own"]
+            queue = state.waiting
+            assert queue is not None
+            second, leaving = await stage.client(), await stage.client()
+            await second.send(b"second")
+            await eventually(lambda: len(queue) == 2)
+            first.reset()
+            assert await second.exactly(6) == b"second"
+            assert (server.handshakes, state.open, len(queue)) == (2, 1, 1)
+            # Its turn comes, and it is ended before anything is begun: the place is free again.
+            last = next(each for each in stage.plane._passages if each._carried is None)
+            attempts = last._attempts
+            assert attempts is not None
+            (place,) = state.passing
+            assert place.leave(attempts)
+            state.open += 1
+            attempts.served(place, None)
+            assert attempts._task is not None
+            last.cut("drained")
+            assert await leaving.was_reset()
+            assert state.open == 1
+            second.reset()
+            await stage.nothing_left()
