@@ -140,6 +140,41 @@ class Attempts:
         if self._decided():
             self.next(now)
 
+    # Beside the one in hand
+
+    def beside(self, now: float) -> tuple[EndpointState[ProviderConnection], Try, ProviderConnection | None] | None:
+        """A second endpoint for the same request, a try that is begun there, and an idle connection or None."""
+        for place in self._choices:
+            tried = place.begin(now)
+            if tried is None:
+                continue
+            provider = self._taken(place, now)
+            if provider is None and place.state.full:
+                tried.left()
+                continue
+            self.count += 1
+            self._plane.retried(place)
+            return place, tried, provider
+        return None
+
+    def won(self, place: EndpointState[ProviderConnection], tried: Try) -> None:
+        """The second answered first, and is the one in hand from now on."""
+        self.left()
+        self.place = place
+        self._tried = tried
+
+    async def reach(self, place: EndpointState[ProviderConnection], *, its_turn: bool = False) -> ProviderConnection:
+        """A new connection, by the permit in hand. Raises DialFailure."""
+        _, provider = await place.connect(
+            self._permit, lambda: self._plane.provider_connection(place), its_turn=its_turn
+        )
+        return provider
+
+    @property
+    def decided(self) -> bool:
+        """Whether the permit in hand is of the line in force."""
+        return not self.undecided and self._planner is self._plane.planner
+
     def renew(self, planner: Planner, plan: Plan, permit: Permit, now: float) -> None:
         """Go on under another decision, while nothing is under way at a provider."""
         self._planner = planner
@@ -158,13 +193,10 @@ class Attempts:
 
         A reload decides living requests a share at a time: one that is about to try a provider comes first.
         """
-        if self.undecided:
+        if not self.decided and not self.undecided:
+            self._traveller.redecide(self._plane.planner, time.monotonic(), time.time())
             return False
-        planner = self._plane.planner
-        if self._planner is planner:
-            return True
-        self._traveller.redecide(planner, time.monotonic(), time.time())
-        return False
+        return self.decided
 
     # What became of the one in hand
 
@@ -208,11 +240,6 @@ class Attempts:
         """Whether the endpoint in hand may be sent this request by another decision, too."""
         place = self.place
         return place is not None and isinstance(verdict, Permit) and verdict.names(place.state.definition)
-
-    def withdrawn(self, listener: str) -> None:
-        """Count that the permit was withdrawn under way."""
-        if self.place is not None:
-            self._plane.metrics.withdrawn(listener, self.place.state.definition.name).count += 1
 
     def last(self) -> None:
         """After the endpoint in hand, try no other."""
@@ -297,9 +324,7 @@ class Attempts:
         its_turn = self._turn is not None
         self._turn = None
         try:
-            _, provider = await place.connect(
-                self._permit, lambda: self._plane.provider_connection(place), its_turn=its_turn
-            )
+            provider = await self.reach(place, its_turn=its_turn)
         except DialFailure as failure:
             self._dial = None
             self.failure = UNREACHED[failure.kind]

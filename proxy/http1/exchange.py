@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from proxy.http1 import problems
 from proxy.http1.attempts import Attempts
 from proxy.http1.failing import Failing
+from proxy.http1.leg import Leg
 from proxy.http1.occupant import Wait
 from proxy.http1.plan import Plan, Planner
 from proxy.http1.problems import Problem
@@ -27,6 +28,7 @@ from proxy.http1.tunnel import Tunnel
 from proxy.http1.upload import RequestBody, Upload
 from proxy.identity.answers import Pending
 from proxy.policy.decision import Denial, Permit
+from proxy.providers.endpoint import EndpointState
 from proxy.wire.body import Piece
 from proxy.wire.request_head import RequestHead
 from proxy.wire.response_head import ResponseHead, grants
@@ -34,14 +36,13 @@ from proxy.wire.response_writer import final_head, framed, switched_head, withou
 
 if TYPE_CHECKING:
     from proxy.http1.client import ClientConnection
-    from proxy.http1.leg import Leg
     from proxy.http1.plane import HttpPlane
 
 
 class Exchange(Failing):
     """Made for one request when its head is whole; over when its record is written."""
 
-    __slots__ = ("_awaits_continue", "_chunked", "_keep", "_leg", "_planner", "changes_at")
+    __slots__ = ("_awaits_continue", "_chunked", "_keep", "_planner", "changes_at")
 
     def __init__(
         self, plane: "HttpPlane", client: "ClientConnection", planner: Planner, plan: Plan, wall: float, started: float
@@ -53,10 +54,11 @@ class Exchange(Failing):
         self.tally = Tally(wall, started, plan.kept_id or plane.request_ids.next())
         self._sent_at = started
         self._attempts: Attempts | None = None
-        self._leg: Leg | None = None
+        self._leg = None
         self._provider: ProviderConnection | None = None
         self._upload: Upload | None = None
         self._repeat = None
+        self._hedge = None
         self._heard = False
         self._awaits_continue = plan.head is not None and plan.head.expects_continue
         self._chunked = False
@@ -118,6 +120,9 @@ class Exchange(Failing):
             if self._repeat is not None:
                 patience = min(patience, self._repeat.left)
             self._client.expect(Wait.FIRST_BYTE, now + patience)
+            after = self._plane.hedges.after
+            if after is not None and self._attempts is not None:
+                self._hedge_later(self._attempts, now, after)
 
     # The way to a provider
 
@@ -129,24 +134,30 @@ class Exchange(Failing):
 
     def connected(self, provider: ProviderConnection) -> None:
         """Send the head, and what has come of the body."""
-        attempts, head, upload = self._attempts, self._plan.head, self._upload
+        attempts, upload = self._attempts, self._upload
         assert attempts is not None
-        assert head is not None
-        self._leg = leg = self._planner.leg(self._client.arrival, self._plan, attempts.place)
+        assert attempts.place is not None
+        leg, start, to_head = self.way(attempts.place)
+        self._leg = leg
         self._provider = provider
-        start = b"%bX-Request-Id: %b\r\n\r\n" % (leg.start, self.tally.request_id)
         if upload is not None:
             self.tally.to_provider = upload.body.received
             start = upload.connect(provider, start)
-        provider.begin(self, head.method == "HEAD", start)
+        provider.begin(self, to_head, start)
         if upload is not None and provider.writable:
             self._client.reading.unhold(PROVIDER)
         now = time.monotonic()
-        if self._repeat is None and attempts.place is not None:
+        if self._repeat is None:
             attempts.place.state.budget.request(now)
         self._await_provider(now)
         if attempts.connect is not None:
             leg.timings.connect.observe(attempts.connect)
+
+    def way(self, place: EndpointState[ProviderConnection]) -> tuple[Leg, bytes, bool]:
+        head = self._plan.head
+        assert head is not None
+        leg = self._planner.leg(self._client.arrival, self._plan, place)
+        return leg, b"%bX-Request-Id: %b\r\n\r\n" % (leg.start, self.tally.request_id), head.method == "HEAD"
 
     def unreachable(self, problem: Problem) -> None:
         attempts = self._attempts
@@ -161,6 +172,7 @@ class Exchange(Failing):
         if request is None or request.version == 0 or (head.status == 100 and not request.expects_continue):
             return
         self._heard = True
+        self._hedge_ends()
         self._client.transport.write(without_cookie(head, self._planner.own_cookie).block + b"\r\n")
         if head.status == 100:
             self._awaits_continue = False
@@ -203,6 +215,8 @@ class Exchange(Failing):
     def _answered(self, status: int) -> float:
         """A final head, or a 101, has come; the time is returned."""
         now = time.monotonic()
+        if self._hedge is not None:
+            self._hedge_ends()
         leg, attempts = self._leg, self._attempts
         assert leg is not None
         assert attempts is not None
@@ -255,6 +269,7 @@ class Exchange(Failing):
         attempts = self._attempts
         if attempts is None:
             return
+        self._hedge_ends()
         plan = self._standing(attempts).again(planner, wall)
         self.changes_at = plan.changes_at
         attempts.undecided = isinstance(plan.verdict, Pending)
@@ -281,6 +296,7 @@ class Exchange(Failing):
 
     def _stop_provider(self) -> None:
         """Let go of the provider, aborting what it was sent."""
+        self._hedge_ends()
         if self._attempts is not None:
             self._attempts.stop()
             self._attempts.left()

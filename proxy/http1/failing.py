@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING
 from proxy.http1 import problems
 from proxy.http1.attempts import Attempts
 from proxy.http1.coupled import Coupled
+from proxy.http1.hedge import Hedge, hedged
+from proxy.http1.leg import Leg
 from proxy.http1.occupant import Wait
 from proxy.http1.plan import Plan
 from proxy.http1.problems import Problem
+from proxy.http1.provider import ProviderConnection
 from proxy.http1.repeat import Repeat
 from proxy.http1.tally import Tally
 from proxy.http1.upload import Upload
+from proxy.providers.endpoint import EndpointState
 from proxy.providers.window import Failure
+from proxy.wire.body import Piece
+from proxy.wire.response_head import ResponseHead
 
 if TYPE_CHECKING:
     from proxy.http1.plane import HttpPlane
@@ -27,7 +33,8 @@ class Failing(Coupled):
 
     # fmt: off
     __slots__ = (
-        "_attempts", "_heard", "_plan", "_plane", "_repeat", "_sent_at", "_upload", "tally", "withdrawn_at",
+        "_attempts", "_heard", "_hedge", "_leg", "_plan", "_plane", "_repeat", "_sent_at", "_upload", "tally",
+        "withdrawn_at",
     )
     # fmt: on
 
@@ -36,6 +43,8 @@ class Failing(Coupled):
     _attempts: Attempts | None
     _upload: Upload | None
     _repeat: Repeat | None
+    _hedge: Hedge | None
+    _leg: Leg | None
     _sent_at: float
     _heard: bool
     tally: Tally
@@ -44,6 +53,26 @@ class Failing(Coupled):
     @property
     def wants_body(self) -> bool:
         """Whether the client still owes a part of its request."""
+        raise NotImplementedError
+
+    def way(self, place: EndpointState[ProviderConnection]) -> tuple[Leg, bytes, bool]:
+        """The leg to an endpoint, the head that it is sent, and whether that is a HEAD's."""
+        raise NotImplementedError
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx other than 101."""
+        raise NotImplementedError
+
+    def upgraded(self, head: ResponseHead, rest: bytes) -> None:
+        """A 101, and the bytes behind it."""
+        raise NotImplementedError
+
+    def more(self, payload: Piece, done: bool) -> None:
+        """Further content."""
+        raise NotImplementedError
+
+    def response(self, head: ResponseHead, payload: Piece, done: bool) -> None:
+        """A final head and the content that came with it; done: that is all of it."""
         raise NotImplementedError
 
     def fail(self, problem: Problem) -> None:
@@ -70,7 +99,12 @@ class Failing(Coupled):
             self._client.cut()
             return
         attempts.counted("broken")
-        stale = provider.serves > 1 and not provider.heard
+        stale = provider.stale
+        if self._hedge is not None and self._hedge.under_way:
+            self._hedge.problem = problems.broken(cause)
+            if not stale:
+                attempts.failed("truncation", now)
+            return
         waited = 0.0 if self.wants_body else now - self._sent_at
         self._failed(attempts, problems.broken(cause), "truncation", now, waited, stale)
 
@@ -78,6 +112,7 @@ class Failing(Coupled):
         self, attempts: Attempts, problem: Problem, failure: Failure, now: float, waited: float, stale: bool = False
     ) -> None:
         """A try came to nothing before an answer began: make another, if nothing stands against that."""
+        self._hedge_ends()
         head, place, repeat = self._plan.head, attempts.place, self._repeat
         assert head is not None
         assert place is not None
@@ -124,3 +159,44 @@ class Failing(Coupled):
             attempts.answered(now - self._sent_at, now)
             waited = now - self._sent_at if wait is Wait.FIRST_BYTE else inf
             self._failed(attempts, problems.TOO_SLOW, "timeout", now, waited)
+        else:
+            # The first has failed, and the second was asked in vain.
+            self.fail(problems.TOO_SLOW)
+
+    # A second try beside the first
+
+    def _hedge_later(self, attempts: Attempts, now: float, after: float) -> None:
+        """From now on an answer is waited for: ask elsewhere too when it is late, if that may be."""
+        head = self._plan.head
+        if head is not None and self._hedge is None and self._repeat is None and not self._heard and hedged(head):
+            self._hedge = Hedge(self._plane, self, attempts)
+            self._plane.hedges.watch(self._hedge, now, after)
+
+    def _hedge_ends(self) -> None:
+        """No second is asked any more."""
+        if self._hedge is not None:
+            self._hedge.stop()
+            self._hedge = None
+
+    @property
+    def since(self) -> float:
+        """When the first was sent its request whole."""
+        return self._sent_at
+
+    def take_over(self, hedge: Hedge) -> None:
+        """The second was first: it is the one in hand from now on."""
+        first, attempts, second = self._provider, self._attempts, hedge.provider
+        self._hedge = None
+        assert attempts is not None
+        assert second is not None
+        assert hedge.place is not None
+        assert hedge.tried is not None
+        if first is not None:
+            first.abort()
+        attempts.won(hedge.place, hedge.tried)
+        self._provider, self._leg, self._sent_at = second, hedge.leg, hedge.sent_at
+        second.hand_over(self)
+
+    def mistaken(self, error: Exception) -> None:
+        """A mistake of this program was met beside the request: it ends, and the operator is told."""
+        self._plane.failed(self._client, error)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from proxy.http1.arrival import Arrival
 from proxy.http1.client import ClientConnection
 from proxy.http1.exchange import Exchange
+from proxy.http1.hedge import Hedges
 from proxy.http1.line import Line
 from proxy.http1.occupant import Occupant
 from proxy.http1.plan import Plan, Planner
@@ -45,6 +46,7 @@ class HttpPlane:
         self._aside: set[asyncio.Task[None]] = set()
         self._emptied: asyncio.Future[None] | None = None
         self.loop = asyncio.get_running_loop()
+        self.hedges = Hedges(self.loop)
         self._sweeping: asyncio.TimerHandle | None = self.loop.call_later(PERIOD, self._sweep)
         self._swept_at = time.time()
         self._take_line(line)
@@ -208,6 +210,7 @@ class HttpPlane:
         self.line = line
         self.limits = line.policy.limits
         self.timeouts = line.policy.timeouts
+        self.hedges.after = line.policy.retries.hedge
         self.planner = planner
         for provider in line.policy.providers:
             # Series exist from now on, so that the first event already is a rise.

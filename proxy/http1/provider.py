@@ -136,6 +136,15 @@ class ProviderConnection(asyncio.Protocol):
         self.serves += 1
         self.transport.write(data)
 
+    @property
+    def stale(self) -> bool:
+        """Whether it served before and nothing of this response has come: if it ends, it may have ended before."""
+        return self.serves > 1 and not self.heard
+
+    def hand_over(self, receiver: Receiver) -> None:
+        """Tell another of the response from now on."""
+        self._owner = self._receiver = receiver
+
     def release(self) -> bool:
         """Let go of the exchange, which is over; whether the connection can serve another."""
         self._disown()

@@ -38,4 +38,7 @@ class Standing:
 
     def withdrawn(self) -> None:
         """Count that the permit was withdrawn under way."""
-        self._attempts.withdrawn(self._client.arrival.listener.name)
+        place = self._attempts.place
+        if place is not None:
+            listener = self._client.arrival.listener.name
+            self._plane.metrics.withdrawn(listener, place.state.definition.name).count += 1
