@@ -40,12 +40,13 @@ COUNTED: Final = 10.0
 
 
 class Passage:
-    """slot: where it is on the wheel of deadlines."""
+    """slot: where it is on the wheel of deadlines. changes_at: when its subject is known to move, so that it is decided
+    again (seconds since the epoch)."""
 
     # fmt: off
     __slots__ = (
         "_attempts", "_carried", "_dialling", "_leg", "_lifetime", "_plan", "_plane", "_planner", "_recorded",
-        "_waiting", "_watched", "arrival", "client", "slot", "tally",
+        "_waiting", "_watched", "arrival", "changes_at", "client", "slot", "tally",
     )
     # fmt: on
 
@@ -55,6 +56,7 @@ class Passage:
         self.client = client
         self.tally = Tally(time.time(), time.monotonic(), plane.request_ids.next())
         self.slot: int | None = None
+        self.changes_at = inf
         self._planner: Planner = plane.planner
         self._plan: Plan
         self._waiting: asyncio.Task[None] | None = None
@@ -105,6 +107,7 @@ class Passage:
 
     def _follow(self, planner: Planner, plan: Plan) -> None:
         self._planner, self._plan = planner, plan
+        self.changes_at = plan.changes_at
         verdict = plan.verdict
         if isinstance(verdict, Permit):
             choices = self._order(plan)
@@ -130,12 +133,13 @@ class Passage:
     def dialling(self, until: float) -> None:
         """A connection is being made, until when at most (monotonic seconds)."""
         self._dialling = until
-        self._plane.deadlines.put(self, until)
+        self._look_again(time.monotonic())
         self._watch()
 
     def queued(self) -> None:
         """It waits for a provider that is full."""
         self._dialling = inf
+        self._look_again(time.monotonic())
         self._watch()
 
     def unreachable(self, outcome: Outcome) -> None:
@@ -179,7 +183,7 @@ class Passage:
         lifetime = self._planner.line.policy.timeouts.lifetime
         if lifetime is not None:
             self._lifetime = self.tally.started + lifetime
-        self._look_again(now, place.state.definition.timeouts.idle)
+        self._look_again(now)
 
     @property
     def _place(self) -> Place | None:
@@ -192,9 +196,12 @@ class Passage:
         if self._recorded or self._waiting is not None:
             return  # over; or not decided yet, and what is in force when the source has answered will decide
         plan = planner.plan(self.arrival, wall)
+        self.changes_at = plan.changes_at
         if self._carried is None:
             self._redecide_the_way(planner, plan)
-        elif isinstance(plan.verdict, Pending):
+            return
+        self._look_again(time.monotonic())
+        if isinstance(plan.verdict, Pending):
             # Where a source has to be asked first it may for now, and the question is put again.
             self._plane.redecide_when(plan.verdict, self)
         elif not self._covered(plan):
@@ -204,6 +211,8 @@ class Passage:
         assert self._attempts is not None
         if isinstance(plan.verdict, Permit):
             self._follow(planner, plan)
+            if self._carried is None and not self._recorded:
+                self._look_again(time.monotonic())
             return
         self._attempts.stop()
         self._planner = planner
@@ -236,19 +245,30 @@ class Passage:
         elif self._carried is None:
             if self._attempts is not None and now >= self._dialling:
                 self._attempts.time_out()
-        elif self._leg is not None and self._leg.provider is not None:
+            else:
+                self._look_again(now)
+        elif self._leg is not None:
             self.tally.moved(self._leg, *self._carried.moved)
-            idle = self._leg.provider.timeouts.idle
             if now >= self._lifetime:
                 self.cut("lifetime")
-            elif now >= self._carried.last + idle:
+            elif now >= self._carried.last + self._idle:
                 self.cut("idle")
             else:
-                self._look_again(now, idle)
+                self._look_again(now)
 
-    def _look_again(self, now: float, idle: float) -> None:
-        assert self._carried is not None
-        self._plane.deadlines.put(self, min(self._carried.last + idle, self._lifetime, now + COUNTED))
+    def _look_again(self, now: float) -> None:
+        """Be looked at when the next thing may be due."""
+        when = self._dialling
+        if self._carried is not None:
+            when = min(self._carried.last + self._idle, self._lifetime, now + COUNTED)
+        if self.changes_at != inf:
+            when = min(when, now + max(self.changes_at - time.time(), 0.0))
+        if when != inf:
+            self._plane.deadlines.put(self, when)
+
+    @property
+    def _idle(self) -> float:
+        return inf if self._place is None else self._place.state.definition.timeouts.idle
 
     # The client, while nothing is relayed
 

@@ -4,6 +4,7 @@ A plan depends on what the arrival shows and on the line alone, so that who come
 table, until a date, an answer's end or the table's own short memory says otherwise.
 """
 
+from math import inf
 from typing import Any, Final
 
 from proxy.identity.answers import Invalid, Pending, Unavailable
@@ -67,10 +68,23 @@ class Plan:
     """What one arrival comes to. Shared by all that show the same; only `legs` grows.
 
     since, until: seconds since the epoch between which it holds (clocks are set back, too).
+    changes_at: when its subject is known to move, inf for never.
     preferred, key: only with a Permit.
     """
 
-    __slots__ = ("facts", "identity", "key", "legs", "preferred", "rules", "since", "trail", "until", "verdict")
+    __slots__ = (
+        "changes_at",
+        "facts",
+        "identity",
+        "key",
+        "legs",
+        "preferred",
+        "rules",
+        "since",
+        "trail",
+        "until",
+        "verdict",
+    )
 
     def __init__(self, verdict: Verdict, facts: Facts, trail: Trail | None) -> None:
         self.verdict = verdict
@@ -78,6 +92,7 @@ class Plan:
         self.trail = trail
         self.since = 0.0
         self.until = 0.0
+        self.changes_at = inf
         self.identity: Identity | None = None
         self.rules: RuleSetCell | None = None
         self.preferred: Preferred | None = None
@@ -123,6 +138,7 @@ class Planner:
         plan = Plan(decision, facts, judged.trail)
         plan.since = now
         plan.until = min([now + KEPT, *(end for end in (decision.until, found.until) if end is not None)])
+        plan.changes_at = inf if found.changes_at is None else found.changes_at
         plan.identity = found
         plan.rules = self._metrics.rules(decision.rules)
         if isinstance(decision, Permit):

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Coroutine, Iterator
 from itertools import chain, islice
+from math import inf
 from typing import Any, Final
 
 from proxy.identity.answers import Pending
@@ -18,6 +19,9 @@ from proxy.tcp.vessels import Vessels
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Attempt, Metrics
 from proxy.telemetry.request_ids import RequestIds
+
+CLOCK_SET: Final = 1.0
+"""Seconds by which the clock has to jump between two sweeps before all is decided again because of it."""
 
 DECIDED_AT_ONCE: Final = 200
 """Living connections that are decided again in one turn of the loop: a few milliseconds."""
@@ -40,6 +44,7 @@ class TcpPlane:
         self._passages: set[Passage] = set()
         self._aside: set[asyncio.Task[None]] = set()
         self._emptied: asyncio.Future[None] | None = None
+        self._ahead = time.time() - time.monotonic()
         self._sweeping: asyncio.TimerHandle | None = self.loop.call_later(PERIOD, self._sweep)
         self._take_line(line)
 
@@ -155,9 +160,19 @@ class TcpPlane:
 
     def _sweep(self) -> None:
         self._sweeping = self.loop.call_later(PERIOD, self._sweep)
-        now = time.monotonic()
+        now, wall = time.monotonic(), time.time()
+        changed: list[Passage] = []
         for passage in self.deadlines.due(now):
             try:
+                if wall >= passage.changes_at:
+                    passage.changes_at = inf
+                    changed.append(passage)
                 passage.look(now)
             except Exception as error:
                 passage.failed(error)
+        ahead, self._ahead = self._ahead, wall - now
+        if abs(self._ahead - ahead) >= CLOCK_SET:
+            # Which dates have passed, or lie ahead again, is not known.
+            self.redecide()
+        elif changed:
+            self._redecide_some(iter(changed))
