@@ -93,7 +93,6 @@ class AcceptStage:
         self._paused: TimerHandle | None = None
         self._silent_until = 0.0
         self.pauses = 0
-        self._highest = for_clients()
 
     # -- listeners
 
@@ -173,6 +172,7 @@ class AcceptStage:
         self._accept_up_to(ACCEPTS, door, listening)
 
     def _accept_up_to(self, most: int, door: Door, listening: socket.socket, closing: bool = False) -> None:
+        highest = for_clients()  # a limit may be changed under a running program
         for _ in range(most):
             try:
                 sock, address = listening.accept()
@@ -183,7 +183,7 @@ class AcceptStage:
             except OSError as error:
                 self._pause((error.strerror or "accept fails").lower())
                 return
-            if sock.fileno() >= self._highest:
+            if sock.fileno() >= highest:
                 self._pause("few file descriptors are left")
             self._admit(door, sock, address)
             if self._paused is not None and not closing:
@@ -322,13 +322,14 @@ class AcceptStage:
         if not self._bound:
             self._paused = None
             return
+        highest = for_clients()
         try:
             probe = os.dup(next(iter(self._bound.values()))[1][0].fileno())
         except OSError:
-            probe = self._highest
+            probe = highest
         else:
             os.close(probe)
-        if probe >= self._highest:
+        if probe >= highest:
             self._paused = self._loop.call_later(PAUSE, self._resume)
             return
         self._paused = None

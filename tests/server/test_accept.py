@@ -196,16 +196,19 @@ async def test_clients_that_leave_while_queued_are_nothing() -> None:
         await until(lambda: stage.live["edge"].count == 0 and stage.door().pending == 0)
 
 
+@pytest.mark.parametrize("meanwhile", [False, True])
 async def test_with_few_descriptors_left_accepting_pauses_and_nobody_is_turned_away(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, meanwhile: bool
 ) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(accept, "PAUSE", 0.01)
     used = max(map(int, os.listdir("/proc/self/fd")))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 120, limits[1]))
+    few = (used + 120, limits[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits if meanwhile else few)
     try:
         async with staged() as stage:
             stage.load(listener())
+            resource.setrlimit(resource.RLIMIT_NOFILE, few)
             # Both ends of every connection are ours, so these fill the room but for what is kept free.
             clients = []
             while not stage.stage.pauses:

@@ -243,7 +243,7 @@ async def test_a_dial_leaves_what_is_kept_free() -> None:
             while (number := os.dup(0)) < limit - kept_free(limit) // 2 - 2:
                 held.append(number)
             os.close(number)
-            # The accept stage measured its reserve when there was room: it lets this one in.
+            # Accepting pauses at this one, which is let in.
             client = await stage.client("pass")
             await client.send(client_hello())
             said = await client.rest()
