@@ -11,6 +11,7 @@ from proxy.identity.identify import Sources
 from proxy.identity.networks import Networks
 from proxy.policy.policy import Policy
 from proxy.providers.fleet import Fleet
+from proxy.providers.rates import UNLIMITED, RateLimits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,3 +29,4 @@ class Line:
     fleet: Fleet[ProviderConnection]
     demands: Mapping[str, Demands] = field(default_factory=dict)
     cdn: CdnHeader | None = None
+    rates: RateLimits = UNLIMITED

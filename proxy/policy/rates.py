@@ -14,8 +14,11 @@ class Rates:
 
     store: where all instances keep their buckets; None is each process by itself. secret: makes the store's keys name
     nobody; alike in all instances, or the file that holds it, and there wherever there is a store.
+    alone: with a store and several processes, this process's share of each limit, for while the store cannot be asked;
+    empty: all of it.
     """
 
     limits: tuple[RateLimit, ...] = ()
     store: ValkeyStore | None = None
     secret: Path | Secret | None = None
+    alone: tuple[RateLimit, ...] = ()

@@ -16,6 +16,7 @@ from proxy.identity.refused import SourceRefused
 from proxy.policy.policy import Policy
 from proxy.providers.contexts import UnusableFiles
 from proxy.providers.fleet import Fleet
+from proxy.providers.rates import RateLimits, RatesRefused
 from proxy.providers.resolve import Resolver
 from proxy.server.certificates import CertificateError, Certificates, open_certificates
 from proxy.tcp.line import Line as PassingLine
@@ -53,6 +54,7 @@ def open_line(policy: Policy, resolver: Resolver, old: Line | None = None) -> Op
     countries: Countries | None = None
     sources: Sources | None = None
     fleet = None
+    rates: RateLimits | None = None
     certificates: dict[str, Certificates] = {}
     expiries: dict[str, float] = {}
     try:
@@ -66,10 +68,14 @@ def open_line(policy: Policy, resolver: Resolver, old: Line | None = None) -> Op
     except UnusableFiles as unusable:
         mistakes += map(str, unusable.faults)
     try:
+        rates = RateLimits.open(policy.rates, None if old is None else old.rates)
+    except RatesRefused as refused:
+        mistakes.append(str(refused))
+    try:
         certificates, expiries = open_certificates(policy.listeners)
     except CertificateError as error:
         mistakes += error.mistakes
-    if countries is None or sources is None or fleet is None or mistakes:
+    if countries is None or sources is None or fleet is None or rates is None or mistakes:
         if sources is not None:
             sources.abandon()
         raise LoadRefused(tuple(mistakes))
@@ -82,6 +88,6 @@ def open_line(policy: Policy, resolver: Resolver, old: Line | None = None) -> Op
     stated = policy.subject.client_header
     cdn = None if stated is None else CdnHeader(stated)
     trusted = Networks(policy.subject.trusted_proxies)
-    line = Line(policy, sources, countries, trusted, fleet, demands, cdn)
-    passing = PassingLine(policy, sources, countries, trusted, fleet, cdn)
+    line = Line(policy, sources, countries, trusted, fleet, demands, cdn, rates)
+    passing = PassingLine(policy, sources, countries, trusted, fleet, cdn, rates)
     return Opened(line, passing, certificates, expiries)

@@ -3,7 +3,8 @@
 The kernel spreads connections nearly evenly, and each worker holds to its own share: so a cap may be reached a little
 before its number is. A cap smaller than the number of workers is one each; what is a rate is divided exactly.
 
-What is kept on a store that all workers ask is nobody's share. Shares of traffic and times are the same for each.
+What is kept on a store that all workers ask is nobody's share, but for the time when it cannot be asked. Shares of
+traffic and times are the same for each.
 """
 
 from dataclasses import replace
@@ -18,12 +19,13 @@ def shared_out(policy: Policy, workers: int) -> Policy:
     if workers == 1:
         return policy
     overload, rates = policy.overload, policy.rates
+    limits = tuple(_limit(each, workers) for each in rates.limits)
     return replace(
         policy,
         providers=tuple(_provider(each, workers) for each in policy.providers),
         limits=replace(policy.limits, connections=_share(policy.limits.connections, workers)),
         retries=replace(policy.retries, least=policy.retries.least / workers),
-        rates=rates if rates.store else replace(rates, limits=tuple(_limit(each, workers) for each in rates.limits)),
+        rates=replace(rates, alone=limits) if rates.store else replace(rates, limits=limits),
         overload=replace(overload, least=_share(overload.least, workers), most=_share(overload.most, workers)),
     )
 

@@ -9,6 +9,7 @@ from proxy.identity.identify import Sources
 from proxy.identity.networks import Networks
 from proxy.policy.policy import Policy
 from proxy.providers.fleet import Fleet
+from proxy.providers.rates import UNLIMITED, RateLimits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,3 +26,4 @@ class Line:
     trusted: Networks
     fleet: Fleet[Any]
     cdn: CdnHeader | None = None
+    rates: RateLimits = UNLIMITED

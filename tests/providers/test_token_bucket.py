@@ -144,7 +144,9 @@ def server(tmp_path_factory):
 
 
 def taken(server, key, limit, now=None):
-    return wait_of(server.eval(SCRIPT, *arguments("rate:", key, limit, now)))
+    which, wait = wait_of(server.eval(SCRIPT, *arguments("rate:", [(limit, key)], now)))
+    assert which == 0
+    return wait
 
 
 @settings(max_examples=60, deadline=None)
@@ -160,7 +162,27 @@ def test_both_forms_agree_to_the_last_bit(server, rate, burst, passes):
     now = 1_900_000_000.0
     for seconds in passes:
         now += seconds
-        assert taken(server, KEY, limit, now) == buckets.take(KEY, now)
+        told = buckets.wait(KEY, now)
+        assert taken(server, KEY, limit, now) == buckets.take(KEY, now) == told
+
+
+def test_a_token_of_each_limit_or_of_none(server):
+    server.flushall()
+    wide, narrow = a_limit(rate=10.0, burst=3), RateLimit("narrow", 1.0, 1)
+    wanted = [(wide, b"w" * 16), (narrow, b"n" * 16)]
+
+    def both(now):
+        return wait_of(server.eval(SCRIPT, *arguments("rate:", wanted, now)))
+
+    assert both(100.0) == (0, 0.0)
+    assert [both(100.0) for _ in range(5)] == [(1, 1.0)] * 5
+    # The refusals cost the wide one nothing: two of its three are left.
+    assert [taken(server, b"w" * 16, wide, 100.0) for _ in range(2)] == [0.0] * 2
+    which, wait = both(100.95)
+    assert (which, wait) == (1, pytest.approx(0.05))
+    assert [taken(server, b"w" * 16, wide, 101.0) for _ in range(3)] == [0.0] * 3
+    which, wait = both(101.0)
+    assert (which, wait) == (0, pytest.approx(0.1))
 
 
 def test_the_script_is_known_by_its_digest(server):
@@ -168,9 +190,9 @@ def test_the_script_is_known_by_its_digest(server):
     server.script_flush()
     limit = a_limit()
     with pytest.raises(NoScriptError):
-        server.evalsha(SCRIPT_DIGEST, *arguments("rate:", KEY, limit))
+        server.evalsha(SCRIPT_DIGEST, *arguments("rate:", [(limit, KEY)]))
     taken(server, KEY, limit)
-    assert wait_of(server.evalsha(SCRIPT_DIGEST, *arguments("rate:", KEY, limit))) == 0.0
+    assert wait_of(server.evalsha(SCRIPT_DIGEST, *arguments("rate:", [(limit, KEY)]))) == (0, 0.0)
 
 
 def test_on_the_servers_own_clock(server):
@@ -188,7 +210,10 @@ def test_no_key_is_kept_for_ever(server):
     assert 1_000_000 < server.pttl(name) <= 1_060_000
 
 
-@pytest.mark.parametrize("reply", [None, 0, 1.5, b"", b"soon", b"nan", b"inf", b"-1", "-0.5", [b"0"]], ids=repr)
+NO_ANSWERS = [None, 0, 1.5, b"", b"0", b"0 soon", b"0 nan", b"0 inf", b"0 -1", "-1 0.5", b"\xff 1", [b"0 0"]]
+
+
+@pytest.mark.parametrize("reply", NO_ANSWERS, ids=repr)
 def test_an_answer_that_is_none(reply):
     with pytest.raises(ValueError):
         wait_of(reply)

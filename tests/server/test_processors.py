@@ -79,4 +79,7 @@ def test_caps_are_shared_out_and_nothing_else_changes(tmp_path: Path) -> None:
 def test_what_all_workers_count_together_is_not_shared_out(tmp_path: Path) -> None:
     store = 'store: "redis://127.0.0.1:6379", secret: "${S}", '
     policy = policy_of(tmp_path, POLICY.replace("rates: {", f"rates: {{{store}"), S="0123456789abcdef" * 2)
-    assert shared_out(policy, 4).rates is policy.rates
+    shared = shared_out(policy, 4).rates
+    assert shared.limits == policy.rates.limits
+    # For while the store cannot be asked.
+    assert [each.rate for each in shared.alone] == [each.rate / 4 for each in shared.limits]
