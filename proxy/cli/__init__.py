@@ -23,6 +23,7 @@ _COMMANDS = {
     "serve": _Entry("proxy.cli.serve:serve", "Run the proxy."),
     "check": _Entry("proxy.cli.check:check", "Read and prove a policy file."),
     "explain": _Entry("proxy.cli.explain:explain", "Show the decision for given facts, and each rule's say."),
+    "status": _Entry("proxy.cli.status:status", "Show how a running proxy stands, live or once."),
     "directory": _Entry("proxy.cli.directory:directory", "Say who lives where, in the policy's own directory."),
     "demo": _Entry("proxy.cli.demo:demo", "Send real traffic through a proxy of its own, and show where it went."),
 }

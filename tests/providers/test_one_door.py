@@ -59,6 +59,8 @@ def test_only_connect_opens_connections():
     }
     # The demonstration plays the clients: what it connects to is the proxy.
     assert found.pop("cli/demonstration/client.py") == Counter(open_connection=1)
+    # `domicile status` is another process than the proxy, and asks its admin endpoints.
+    assert found.pop("cli/watching/admin.py") == Counter(HTTPConnection=3, HTTPSConnection=1)
     # The dial makes transports of what `connect` opened.
     assert found == {
         "providers/connect.py": Counter(connect_ex=1),
