@@ -4,7 +4,8 @@
   sent may be sent twice, and then the policy's bounds.
 - A request waits for answers no longer than one provider may take for one: what the tries before have waited is not
   left to the next. Connecting has its own time, as at the first try.
-- The budget is that of the provider that the request was counted for.
+- The budget is that of the provider that the request was counted for. A kept connection that ended before it was heard
+  on is made anew once without asking it: a provider's restart ends hundreds, and what never arrived is no load.
 """
 
 from math import inf
@@ -45,12 +46,13 @@ class Repeat:
         permitted: bool,
         answered: bool,
     ) -> bool:
-        """Whether it is sent again, now that one more try has failed; then the budget is less by one.
+        """Whether it is sent again, now that one more try has failed.
 
         stale: a connection ended that had served before, so that its endpoint may never have seen the request. waited:
         for an answer. permitted: its permit stands. answered: the client has had some of an answer.
         """
         self._failures += 1
+        free = stale and self._failures == 1
         self._waited += waited
         place = self._attempts.following(stale) if permitted else None
         if place is not None:
@@ -67,10 +69,11 @@ class Repeat:
             attempts=self._failures,
             time_left=self.left,
             needed=0.0,
-            budget_left=self._budget.left(now),
+            budget_left=inf if free else self._budget.left(now),
         )
         if found is None:
-            self._budget.spend(now)
+            if not free:
+                self._budget.spend(now)
             return True
         self._plane.metrics.retries_refused(found).count += 1
         return False
