@@ -1,18 +1,21 @@
 """How many requests are let in at once, by what latency tells: what is above is shed, so that the admitted stay quick.
 
-- Latencies are averaged over windows; `unloaded` is the average with nothing queued. A sample counts only if its
-  request began under the limit as it is now.
+- Latency is what a request waits here: what others take is told apart, or a slow provider would shed the requests of
+  the quick ones. It is averaged over windows; `unloaded` is the average with nothing queued. A sample counts only if it
+  began under the limit as it is now.
+- `tolerance` is of the whole: what requests wait elsewhere, `elsewhere`, is added to both sides. It moves slowly, and
+  only so much of it counts, so that no provider is slow enough to let a queue grow without bound here.
 - Up to half-way to the tolerance the limit grows, where it was reached. Above, it shrinks by as much as latency is too
   high; a limit that was not reached comes down to what was under way. Few requests (`least`) make no queue: what they
   take is unloaded, whatever it was before.
-- Latency can also rise for reasons that no limit cures: a farther provider, larger answers. So beyond the tolerance the
+- Latency can also rise for reasons that no limit cures: larger answers, a busy machine. So beyond the tolerance the
   limit is halved for one window, as an experiment. If latency follows, the queue is ours, and the limit stays. If not,
   it comes back, and `unloaded` is what was seen.
 - `unloaded` can have been measured under load, at a start into a storm. So while it sheds, the same experiment is made
   every PROBE seconds.
+- Who is parked, because it waits for others for long, does not count against the limit, only against `most`.
 
-It starts without a limit but `most`. Give it the latency of what this process does, as far as that can be told apart: a
-slow provider's own would shed the requests of the quick ones. Sans I/O; `now` is monotonic seconds.
+It starts without a limit but `most`. Sans I/O; `now` is monotonic seconds.
 """
 
 from math import sqrt
@@ -32,17 +35,27 @@ PROBE: Final = 5.0
 FOLLOWS: Final = 0.75
 """Halved concurrency is the cure if latency falls below this part of what it was."""
 
+LEAST_ELSEWHERE: Final = 0.001
+"""Seconds: what is waited here is no overload before anybody notices it."""
+
+MOST_ELSEWHERE: Final = 0.1
+"""Seconds of what is waited elsewhere that count at most."""
+
 _AIM: Final = 0.5
 _SMOOTHING: Final = 0.25
+_SLOWLY: Final = 0.05
 
 
 class ConcurrencyLimit:
-    """limit: how many may be under way. under_way: those let in and not ended. shed: those refused so far.
+    """limit: how many may be worked on. under_way: those let in and not ended. shed: those refused so far.
 
-    unloaded: seconds; None before the first window. There is one `end` for each `begin` that said yes.
+    working: those under way and not parked. unloaded, elsewhere: seconds; None before the first window, 0.0 before
+    anybody told. There is one `end` for each `begin` that said yes.
     """
 
     __slots__ = (
+        "_away",
+        "_away_count",
         "_before",
         "_count",
         "_fast",
@@ -53,10 +66,12 @@ class ConcurrencyLimit:
         "_shed_before",
         "_since",
         "_sum",
+        "elsewhere",
         "limit",
         "shed",
         "under_way",
         "unloaded",
+        "working",
     )
 
     def __init__(self, rules: Concurrency, now: float) -> None:
@@ -64,7 +79,9 @@ class ConcurrencyLimit:
         self._limit = float(rules.most)
         self.limit = rules.most
         self.under_way = 0
+        self.working = 0
         self.shed = 0
+        self.elsewhere = 0.0
         self.unloaded: float | None = None
         self._before: tuple[float, float] | None = None  # limit and latency before the experiment under way
         self._probe_at = now + PROBE
@@ -73,29 +90,52 @@ class ConcurrencyLimit:
         self._peak = 0
         self._open_window(now)
 
+    def renew(self, rules: Concurrency) -> None:
+        """Go by other rules from now on. What was learnt stays; a limit that was never lowered is the new `most`."""
+        old, self._rules = self._rules, rules
+        free = not rules.adaptive or self._limit >= old.most
+        self._before = None
+        self._set(float(rules.most) if free else self._limit)
+
     def begin(self) -> bool:
         """Whether one more is let in."""
-        if self.under_way >= self.limit:
+        if self.working >= self.limit or self.under_way >= self._rules.most:
             self.shed += 1
             return False
         self.under_way += 1
-        if self.under_way > self._peak:
-            self._peak = self.under_way
+        self.working += 1
+        if self.working > self._peak:
+            self._peak = self.working
         return True
 
-    def end(self, latency: float | None, now: float) -> None:
-        """One that was let in is over. latency: its seconds; None where they tell nothing, as when its client left."""
+    def park(self) -> None:
+        """One that was let in waits for others for long: until its `end`, which has to say so, it counts no more."""
+        self.working -= 1
+
+    def end(self, elsewhere: float | None = None, *, parked: bool = False) -> None:
+        """One that was let in is over. elsewhere: the seconds for which it waited for others; None: not known."""
         self.under_way -= 1
-        if latency is None or now - latency < self._since:
+        if not parked:
+            self.working -= 1
+        if elsewhere is not None:
+            self._away += elsewhere
+            self._away_count += 1
+
+    def observe(self, latency: float, began: float, now: float, count: int = 1) -> None:
+        """So many that were let in waited so many seconds here, from `began` on."""
+        if began < self._since:
             return
-        self._sum += latency
-        self._count += 1
+        self._sum += latency * count
+        self._count += count
         if self._count >= SAMPLES and now - self._since >= WINDOW and self._rules.adaptive:
             self._judge(self._sum / self._count, now)
 
     def _judge(self, latency: float, now: float) -> None:
         """A window is over: what its average latency says of the limit."""
         rules, unloaded = self._rules, self.unloaded
+        if self._away_count:
+            away = min(max(self._away / self._away_count - latency, LEAST_ELSEWHERE), MOST_ELSEWHERE)
+            self.elsewhere = away if unloaded is None else self.elsewhere + _SLOWLY * (away - self.elsewhere)
         reached = self._peak >= self.limit
         if unloaded is None:
             self.unloaded = latency
@@ -104,20 +144,20 @@ class ConcurrencyLimit:
         elif min(self._peak, self.limit) <= rules.least:
             self.unloaded = _towards(unloaded, latency)
             self._grow(reached)
-        elif reached and (latency > unloaded * rules.tolerance or self._probe_due(now)):
+        elif reached and (latency > self._times(unloaded, rules.tolerance) or self._probe_due(now)):
             self._before = (self._limit, latency)
             self._set(self._limit / 2)
         else:
             if latency < unloaded:
                 self.unloaded = unloaded = _towards(unloaded, latency)
-            aim = unloaded * (1.0 + (rules.tolerance - 1.0) * _AIM)
+            aim = self._times(unloaded, 1.0 + (rules.tolerance - 1.0) * _AIM)
             if latency <= aim:
                 self._grow(reached)
             elif reached:
                 self._fast = False
                 self._set(self._limit * aim / latency)
-            elif latency > unloaded * rules.tolerance:
-                self._set(min(self._limit, self._peak + sqrt(self._peak)))
+            elif latency > self._times(unloaded, rules.tolerance):
+                self._set(min(self._limit, self._peak))
         self._open_window(now)
 
     def _conclude(self, limit: float, before: float, latency: float, now: float) -> None:
@@ -126,12 +166,16 @@ class ConcurrencyLimit:
         self._before = None
         self._probe_at = now + PROBE
         if latency > before * FOLLOWS:
-            self._fast = before > self.unloaded * self._rules.tolerance
+            self._fast = before > self._times(self.unloaded, self._rules.tolerance)
             self.unloaded = latency
             self._set(limit)
         else:
             self.unloaded = min(self.unloaded, latency)
             self._probe_at = now  # What helped once is tried once more.
+
+    def _times(self, unloaded: float, factor: float) -> float:
+        """What is waited here when the whole, elsewhere too, takes `factor` times as long as unloaded."""
+        return (unloaded + self.elsewhere) * factor - self.elsewhere
 
     def _probe_due(self, now: float) -> bool:
         if self.shed == self._shed_before:
@@ -151,7 +195,9 @@ class ConcurrencyLimit:
         self._since = now
         self._sum = 0.0
         self._count = 0
-        self._peak = self.under_way
+        self._away = 0.0
+        self._away_count = 0
+        self._peak = self.working
         self._shed_before = self.shed
 
 
