@@ -5,6 +5,7 @@ arrival    what the accept stage knows of a connection when it hands it over
 line       one loaded policy and what was opened for it
 judge      what a connection shows before anything is decided: facts, and who the sources say it is for
 plan       from an arrival to what will be done with it; and the table of repeated arrivals
+waiting    what a connection may have to wait for before it sets out
 passage    one client's connection, from its decision to its record
 attempts   its tries at the endpoints that its permit covers
 parting    the end of a client's side that comes before the client's own

@@ -1,4 +1,4 @@
-"""One client's connection: decide -> choose -> dial -> relay -> record.
+"""One client's connection: decide -> limit of rate -> choose -> dial -> relay -> record.
 
 - Nothing is sent anywhere before the plan holds a Permit, and then only to the endpoints that it covers. The client's
   bytes stay in its socket until a provider is connected, so that trying another endpoint costs them nothing.
@@ -8,7 +8,6 @@
 - Every path ends in one record.
 """
 
-import asyncio
 import socket
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.identity.answers import Invalid, Pending
 from proxy.policy.decision import Denial, Permit
 from proxy.providers.choice import order
+from proxy.providers.rates import Exceeded
 from proxy.tcp.arrival import Arrival
 from proxy.tcp.attempts import Attempts
 from proxy.tcp.parting import ACCESS_DENIED, INTERNAL_ERROR, LINGER, Parting
@@ -25,15 +25,13 @@ from proxy.tcp.plan import Leg, Place, Plan, Planner
 from proxy.tcp.readiness import BROKEN
 from proxy.tcp.relay import Relay, close
 from proxy.tcp.tally import Tally
+from proxy.tcp.waiting import Waiting
 from proxy.tcp.way import End
 from proxy.tcp.wrapped import ProviderSide, Wrapped
 from proxy.telemetry.metrics import UNAVAILABLE, Outcome
 
 if TYPE_CHECKING:
     from proxy.tcp.plane import TcpPlane
-
-ROUNDS: Final = 8
-"""How often a connection may have to wait: once for each source that asks elsewhere, and for an answer that ran out."""
 
 COUNTED: Final = 10.0
 """Seconds between two countings of what a connection has moved."""
@@ -59,7 +57,7 @@ class Passage:
         self.changes_at = inf
         self._planner: Planner = plane.planner
         self._plan: Plan
-        self._waiting: asyncio.Task[None] | None = None
+        self._waiting: Waiting | None = None
         self._attempts: Attempts | None = None
         self._dialling = inf
         self._leg: Leg | None = None
@@ -79,43 +77,17 @@ class Passage:
             self._follow(self._planner, plan)
 
     def _wait(self, plan: Plan) -> None:
-        """A source of a home has to ask elsewhere: nothing is decided before it has its answer."""
         self._plan = plan
         self._watch()
-        self._waiting = self._plane.loop.create_task(self._wait_for(plan))
-
-    async def _wait_for(self, plan: Plan) -> None:
-        try:
-            planner, plan = await self._answered(plan)
-            self._waiting = None
-            self._follow(planner, plan)
-        except Exception as error:
-            # A mistake of this program: the client is not left waiting, and the operator is told.
-            self._waiting = None
-            self.failed(error)
-
-    async def _answered(self, plan: Plan) -> tuple[Planner, Plan]:
-        planner = self._planner
-        for _ in range(ROUNDS):
-            if not isinstance(plan.verdict, Pending):
-                break
-            # Others may wait for the same answer, and this client may leave.
-            await asyncio.shield(asyncio.ensure_future(plan.verdict.ready))
-            planner = self._plane.planner
-            plan = planner.plan(self.arrival, time.time())
-        return planner, plan
+        self._waiting = Waiting(self._plane, self.failed)
+        self._waiting.for_source(self._planner, plan, self.arrival, self._follow)
 
     def _follow(self, planner: Planner, plan: Plan) -> None:
         self._planner, self._plan = planner, plan
         self.changes_at = plan.changes_at
         verdict = plan.verdict
         if isinstance(verdict, Permit):
-            choices = self._order(plan)
-            if self._attempts is None:
-                self._attempts = Attempts(self._plane, self, planner, verdict, choices)
-                self._attempts.next()
-            else:
-                self._attempts.renew(planner, verdict, choices)
+            self._permitted(plan, verdict)
         elif isinstance(verdict, Denial):
             self._plane.metrics.denials(self.arrival.listener.name, verdict.reason).count += 1
             self._turn_away("denied", verdict.reason, ACCESS_DENIED)
@@ -123,6 +95,31 @@ class Passage:
             self._turn_away("unproven", "credential-invalid", ACCESS_DENIED)
         else:
             self._turn_away("unproven", "source-unavailable", INTERNAL_ERROR)
+
+    def _permitted(self, plan: Plan, permit: Permit) -> None:
+        tokens = plan.tokens
+        if self._attempts is not None:
+            # It has taken its tokens.
+            self._attempts.renew(self._planner, permit, self._order(plan))
+        elif tokens is None:
+            self._set_out(None)
+        elif tokens.shared:
+            self._watch()
+            self._waiting = Waiting(self._plane, self.failed)
+            self._waiting.for_tokens(tokens, self._set_out)
+        else:
+            self._set_out(tokens.take(time.monotonic()))
+
+    def _set_out(self, exceeded: Exceeded | None) -> None:
+        """Try to reach a provider, unless a limit of rate is exceeded."""
+        plan, permit = self._plan, self._plan.verdict
+        if exceeded is not None:
+            self._plane.metrics.rate_limited(self.arrival.listener.name, exceeded.limit).count += 1
+            self._turn_away("rate-limited", "rate-limited", INTERNAL_ERROR)
+            return
+        assert isinstance(permit, Permit)
+        self._attempts = Attempts(self._plane, self, self._planner, permit, self._order(plan))
+        self._attempts.next()
 
     def _order(self, plan: Plan) -> Sequence[Place]:
         assert plan.preferred is not None
@@ -193,8 +190,8 @@ class Passage:
 
     def redecide(self, planner: Planner, wall: float) -> None:
         """Another line is in force, or a date has passed: may this go on?"""
-        if self._recorded or self._waiting is not None:
-            return  # over; or not decided yet, and what is in force when the source has answered will decide
+        if self._recorded or (self._waiting is not None and self._waiting.on):
+            return  # over; or it has not set out yet, and what is in force when it does will decide
         plan = planner.plan(self.arrival, wall)
         self.changes_at = plan.changes_at
         if self._carried is None:
@@ -315,8 +312,7 @@ class Passage:
     def _stop(self) -> None:
         """Wait, and try, no longer."""
         if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+            self._waiting.stop()
         if self._attempts is not None:
             self._attempts.stop()
 

@@ -10,12 +10,13 @@ from typing import Any, Final
 from proxy.identity.answers import Invalid, Pending, Unavailable
 from proxy.identity.counts import Trail
 from proxy.identity.identify import Identity
-from proxy.policy.decide import decide
+from proxy.policy.decide import decide, rate_limits
 from proxy.policy.decision import Denial, Permit
 from proxy.policy.facts import NO_SOURCE, Address, Facts
 from proxy.policy.routes import Preferred, preferred
 from proxy.policy.settings import Provider
 from proxy.providers.endpoint import EndpointState
+from proxy.providers.rates import Tokens
 from proxy.tcp.arrival import Arrival
 from proxy.tcp.judge import judge
 from proxy.tcp.line import Line
@@ -69,7 +70,7 @@ class Plan:
 
     since, until: seconds since the epoch between which it holds (clocks are set back, too).
     changes_at: when its subject is known to move, inf for never.
-    preferred, key: only with a Permit.
+    preferred, key: only with a Permit. tokens: what each connection takes of limits of rate, None for nothing.
     """
 
     __slots__ = (
@@ -81,6 +82,7 @@ class Plan:
         "preferred",
         "rules",
         "since",
+        "tokens",
         "trail",
         "until",
         "verdict",
@@ -97,6 +99,7 @@ class Plan:
         self.rules: RuleSetCell | None = None
         self.preferred: Preferred | None = None
         self.key = b""
+        self.tokens: Tokens | None = None
         self.legs: dict[Place | None, Leg] = {}
 
 
@@ -143,6 +146,7 @@ class Planner:
         plan.rules = self._metrics.rules(decision.rules)
         if isinstance(decision, Permit):
             plan.preferred = preferred(policy, decision, facts)
+            plan.tokens = self.line.rates.tokens(rate_limits(policy, facts), found.subject, facts.client)
             plan.key = (found.subject if found.subject is not None else str(facts.client)).encode()
         return plan
 

@@ -157,6 +157,9 @@ class TcpPlane:
                 self.metrics.requests(listener, provider.name, provider.zone)
                 self.metrics.passed(listener, provider.name, provider.zone, "completed")
                 self.metrics.withdrawn(listener, provider.name)
+        for limit in line.policy.rates.limits:
+            for listener in passing:
+                self.metrics.rate_limited(listener, limit.name)
 
     def _sweep(self) -> None:
         self._sweeping = self.loop.call_later(PERIOD, self._sweep)

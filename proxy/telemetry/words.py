@@ -37,6 +37,7 @@ Outcome = Literal[
     "completed",
     "denied",
     "unproven",
+    "rate-limited",
     "unavailable",
     "unreachable",
     "timeout",
@@ -49,10 +50,10 @@ Outcome = Literal[
 ]
 """How a connection of a tls or tcp listener ended.
 
-`denied`: by the law. `unproven`: a credential did not verify, or its source could not be asked. `unavailable`: every
-permitted provider is down or full. `unreachable`: no permitted provider could be connected, `timeout`: in time.
-`reset`: the provider broke it. `client-left`: the client did. `idle`, `lifetime`: a limit ended it. `drained`: we
-ended.
+`denied`: by the law. `unproven`: a credential did not verify, or its source could not be asked. `rate-limited`: by a
+limit of rate. `unavailable`: every permitted provider is down or full. `unreachable`: no permitted provider could be
+connected, `timeout`: in time. `reset`: the provider broke it. `client-left`: the client did. `idle`, `lifetime`: a
+limit ended it. `drained`: we ended.
 """
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
