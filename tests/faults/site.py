@@ -3,6 +3,7 @@
 It speaks HTTP at `port` and echoes at `raw_port`. By path:
 /            its name
 /bytes/N     N bytes
+/end/N       N bytes, of which only the end says that they are all
 /wait        its name, once `go` is set
 CHECK        204: what health checks ask for, and nobody else
 
@@ -10,6 +11,7 @@ A client's bytes get to it through Domicile alone; the same class stands in for 
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -51,8 +53,10 @@ class Site:
         self._writers: set[asyncio.StreamWriter] = set()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["Site"]:
-        servers = [await asyncio.start_server(each, "127.0.0.1", 0, backlog=1024) for each in (self._http, self._raw)]
+    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator["Site"]:
+        """tls: spoken at both ports."""
+        places = {"host": "127.0.0.1", "port": 0, "backlog": 1024, "ssl": tls}
+        servers = [await asyncio.start_server(each, **places) for each in (self._http, self._raw)]
         self.port, self.raw_port = (server.sockets[0].getsockname()[1] for server in servers)
         try:
             yield self
@@ -98,7 +102,7 @@ class Site:
             await (self._echo if visit.raw else self._serve)(visit, reader, writer)
         except asyncio.IncompleteReadError as cut:
             visit.received += cut.partial
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             visit.reset = True
         finally:
             visit.ended.set()
@@ -115,15 +119,23 @@ class Site:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             visit.received += head
-            method, target, _ = head.decode("latin-1").split(" ", 2)
+            words = head.decode("latin-1").split(" ", 2)
+            if len(words) < 3:
+                return
+            method, target, _ = words
             body = await _body(head.lower(), visit, reader)
             visit.requests.append(f"{method} {target}")
             visit.bodies.append(body)
             await self._answer(method, target, writer)
+            if target.startswith("/end/"):
+                return
 
     async def _answer(self, method: str, target: str, writer: asyncio.StreamWriter) -> None:
         if target == CHECK:
             writer.write(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % (b"200 OK" if self.healthy else b"503 Ill"))
+            return
+        if target.startswith("/end/"):
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * int(target[5:]))
             return
         if target == "/wait":
             await self.go.wait()
