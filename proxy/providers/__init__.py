@@ -3,7 +3,7 @@
 fleet     the run-time state of all providers of one policy; a ProviderState each
 endpoint  an EndpointState each: where a connection is taken, given back, waited for or made
 choice    which endpoints to try, and in what order, among what a permit and a route leave
-balance   which of a provider's endpoints that is
+balance   which of a provider's endpoints that is; `row` keeps ready what is chosen among
 health    how an endpoint does; a try from its beginning to its end
 breaker   whether, and how much, an endpoint may be sent
 window    what became of its requests lately

@@ -260,6 +260,12 @@ class Attempts:
     def _missed(self, failure: DialFailure) -> None:
         """The endpoint in hand could not be reached."""
         self._connecting, self._reaching = None, False
+        try:
+            self._go_on_after(failure)
+        except Exception as error:
+            self._traveller.failed(error)
+
+    def _go_on_after(self, failure: DialFailure) -> None:
         self._failure = _FAILURES[failure.kind]
         self.left()
         assert self.place is not None
@@ -268,6 +274,14 @@ class Attempts:
 
     def _reached(self, sock: socket.socket) -> None:
         self._connecting, self._reaching = None, False
+        try:
+            if self._introduced(sock):
+                self._traveller.reached(sock)
+        except Exception as error:
+            self._traveller.failed(error)
+
+    def _introduced(self, sock: socket.socket) -> bool:
+        """Whether the provider knows what it is to know; if not, its socket is closed, and something else goes on."""
         place, traveller = self.place, self._traveller
         assert place is not None
         provider = place.state.definition
@@ -275,9 +289,9 @@ class Attempts:
             self._give_up(place, sock)
             self.left()
             self._decided()
-            return
-        header = introduction(provider, traveller.arrival, traveller.client, traveller.tally.request_id)
+            return False
         try:
+            header = introduction(provider, traveller.arrival, traveller.client, traveller.tally.request_id)
             _limit(traveller.client, sock, provider.timeouts.idle)
             if header and sock.send(header) < len(header):
                 raise BlockingIOError("a new connection takes no header")
@@ -285,9 +299,12 @@ class Attempts:
             self._give_up(place, sock)
             if self._tried is not None:
                 self._tried.failed("truncation", time.monotonic())
-            self._missed(DialFailure("refused", provider.name, place.endpoint.host, "connection reset"))
-            return
-        traveller.reached(sock)
+            self._go_on_after(DialFailure("refused", provider.name, place.endpoint.host, "connection reset"))
+            return False
+        except Exception:
+            self._give_up(place, sock)
+            raise
+        return True
 
     def _give_up(self, place: Place, sock: socket.socket) -> None:
         close(sock, reset=True)
@@ -310,7 +327,7 @@ class Attempts:
             )
         except DialFailure as failure:
             self._task = None
-            self._missed(failure)
+            self._go_on_after(failure)
             return
         self._task = None
         if self._planner is self._plane.planner:

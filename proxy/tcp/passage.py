@@ -351,5 +351,5 @@ class Passage:
         if self.client.fileno() >= 0:
             plane.readiness.forget(self.client.fileno())
             close(self.client, reset=reset)
-        self._carried = self._attempts = None
+        self._carried = self._attempts = self._waiting = None
         plane.lost(self)

@@ -303,3 +303,20 @@ async def test_a_drain_ends_who_waits() -> None:
         assert await second.was_reset()
         assert ended(stage, "own") == {"left": 1}
         assert [record["reason"] for record in await stage.records(2)] == ["drained"] * 2
+
+
+async def test_a_mistake_once_connected_ends_one_connection_and_leaves_its_place_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with guarded({"own": echo}, PATIENT) as stage:
+        heard: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["exception"]))
+        with monkeypatch.context() as patched:
+            patched.setattr("proxy.tcp.attempts.introduction", None)
+            broken = await stage.client("pass")
+            await broken.send(client_hello())
+            assert await broken.was_reset()
+        assert [type(error) for error in heard] == [TypeError]
+        await stage.nothing_left()
+        assert place_of(stage, "own").health.load.outstanding == 0
+        await finished(await connected(stage))
