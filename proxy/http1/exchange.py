@@ -80,6 +80,10 @@ class Exchange(Failing):
             self._plane.metrics.denials(self._client.arrival.listener.name, verdict.reason).count += 1
         self._say(problems.of(verdict, self._plan.set_cookie))
 
+    def turn_away(self, problem: Problem) -> None:
+        """End it before anything was done for it, whatever the plan says."""
+        self._say(problem)
+
     # The request's body
 
     @property

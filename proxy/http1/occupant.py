@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from proxy.http1.plan import Planner
+    from proxy.http1.tally import Tally
 
 
 class Wait(Enum):
@@ -24,11 +25,14 @@ class Occupant(Protocol):
     """What has a client's connection to itself: a request that waits, an exchange, a tunnel.
 
     withdrawn_at: when it ends because its permit was withdrawn (monotonic seconds). changes_at: when its subject is
-    known to move, so that it is decided again (seconds since the epoch).
+    known to move, so that it is decided again (seconds since the epoch). tally: None while nothing is decided yet.
     """
 
     withdrawn_at: float
     changes_at: float
+
+    @property
+    def tally(self) -> "Tally | None": ...
 
     def client_half_closed(self) -> bool:
         """The client sends no more; whether its connection stays open until it has its answer."""

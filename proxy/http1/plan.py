@@ -18,11 +18,12 @@ from proxy.identity.answers import Invalid, Kind, Pending, Unavailable
 from proxy.identity.counts import Trail
 from proxy.identity.home_cookie import STRONGER
 from proxy.identity.identify import Identity
-from proxy.policy.decide import decide
+from proxy.policy.decide import decide, rate_limits
 from proxy.policy.decision import Denial, Permit
 from proxy.policy.facts import NO_SOURCE, SUBJECT, UNKNOWN, Facts
 from proxy.policy.routes import Preferred, preferred
 from proxy.providers.endpoint import EndpointState
+from proxy.providers.rates import Tokens
 from proxy.telemetry.cells import Cell, RuleSetCell
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.record import static_part
@@ -42,6 +43,9 @@ TABLE_SIZE: Final = 4 * 1024 * 1024
 
 LEAST_KEPT: Final = 1024
 """Bytes that a head counts for at least, so that short ones are not too many: 4,096 of them."""
+
+TURNED_AWAY: Final = Refusal(503, "overload")
+"""The verdict on what there is no room for. Its framing is known, so it is not answered as other refusals are."""
 
 NONE: Final = "none"
 """The provider and zone of what reached none."""
@@ -68,7 +72,8 @@ class Plan:
     since, until: seconds since the epoch between which it holds (clocks are set back, too). kept_id: the request id
     that a trusted proxy gave.
     changes_at: when its subject is known to move, inf for never.
-    preferred, key, lines: only with a Permit. set_cookie: a field line for the answer, without CRLF, or empty.
+    preferred, key, lines: only with a Permit. tokens: what each request with this plan takes first, None for nothing.
+    set_cookie: a field line for the answer, without CRLF, or empty.
     """
 
     __slots__ = (
@@ -85,6 +90,7 @@ class Plan:
         "rules",
         "set_cookie",
         "since",
+        "tokens",
         "trail",
         "until",
         "verdict",
@@ -112,6 +118,7 @@ class Plan:
         self.trail: Trail | None = None
         self.set_cookie = b""
         self.preferred: Preferred | None = None
+        self.tokens: Tokens | None = None
         self.key = b""
         self.lines = b""
         self.legs: dict[EndpointState[ProviderConnection] | None, Leg] = {}
@@ -166,6 +173,14 @@ class Planner:
         """The plan for what never became a whole head."""
         return Plan(b"", None, refusal)
 
+    def undecided(self, arrival: Arrival, head_bytes: bytes) -> Plan:
+        """The plan for what is turned away before it is decided: how it is framed is all that is known of it."""
+        known = self._table.get((head_bytes, arrival.key))
+        head = read_request_head(head_bytes, self._head_limits) if known is None else known.head
+        if isinstance(head, Refusal):
+            return Plan(head_bytes, None, head)
+        return Plan(head_bytes, head, TURNED_AWAY)
+
     def leg(self, arrival: Arrival, plan: Plan, place: EndpointState[ProviderConnection] | None) -> Leg:
         """The way of this plan to one endpoint of a permitted provider; None: to no provider."""
         leg = plan.legs.get(place)
@@ -205,6 +220,7 @@ class Planner:
             plan.preferred = preferred(line.policy, decision, facts)
             plan.key = (found.subject if found.subject is not None else str(facts.client)).encode()
             plan.set_cookie = self._cookie(judged, head, now)
+            plan.tokens = line.rates.tokens(rate_limits(line.policy, facts), found.subject, facts.client)
         return plan
 
     def _cookie(self, judged: Judged, head: RequestHead, now: float) -> bytes:

@@ -8,6 +8,8 @@ from itertools import chain, islice
 from math import inf
 from typing import Any, Final
 
+from proxy.http1 import problems
+from proxy.http1.admission import PARKED, Admission
 from proxy.http1.arrival import Arrival
 from proxy.http1.client import ClientConnection
 from proxy.http1.exchange import Exchange
@@ -19,6 +21,7 @@ from proxy.http1.provider import ProviderConnection, ResponseHeads
 from proxy.http1.waiting import Waiting
 from proxy.identity.answers import Pending
 from proxy.providers.endpoint import EndpointState
+from proxy.providers.rates import Exceeded
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Attempt, Metrics
 from proxy.telemetry.request_ids import RequestIds
@@ -47,6 +50,9 @@ class HttpPlane:
         self._emptied: asyncio.Future[None] | None = None
         self.loop = asyncio.get_running_loop()
         self.hedges = Hedges(self.loop)
+        self.admission = Admission(self.loop, line.policy.overload)
+        limit = self.admission.limit
+        metrics.overload(lambda: (limit.limit, limit.under_way))
         self._sweeping: asyncio.TimerHandle | None = self.loop.call_later(PERIOD, self._sweep)
         self._swept_at = time.time()
         self._take_line(line)
@@ -76,6 +82,7 @@ class HttpPlane:
             except Exception as error:
                 self.failed(client, error)
         self._do_aside(old.sources.close())
+        self._do_aside(old.rates.close(line.rates))
 
     def redecide(self) -> None:
         """Decide every living request and tunnel again: a date has passed, or another line is in force."""
@@ -118,6 +125,7 @@ class HttpPlane:
             for idle in state.retire():
                 idle.close()
         await self.line.sources.close()
+        await self.line.rates.close()
         # One turn of the loop for each step of a close: the callbacks of aborted transports run in the next.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -148,18 +156,48 @@ class HttpPlane:
 
     def begin(self, client: ClientConnection, head: bytes) -> None:
         """A whole head has come."""
-        wall = time.time()
+        wall, started = time.time(), time.monotonic()
         planner = self.planner
-        plan = planner.plan(client.arrival, head, wall)
-        if type(plan.verdict) is Pending:
-            client.exchange = Waiting(self, client, plan, wall)
+        if not self.admission.enter(started):
+            self._shed(client, planner, planner.undecided(client.arrival, head), wall, started)
+            return
+        try:
+            plan = planner.plan(client.arrival, head, wall)
+        except BaseException:
+            self.admission.limit.end()
+            raise
+        tokens = plan.tokens
+        if type(plan.verdict) is Pending or (tokens is not None and tokens.shared):
+            client.exchange = Waiting(self, client, plan, wall, started)
+            return
+        exchange = self.go_on(client, planner, plan, wall, started)
+        if tokens is None:
+            exchange.begin()
         else:
-            self.go_on(client, planner, plan, wall, time.monotonic()).begin()
+            self.begin_within(exchange, client, tokens.take(started))
 
     def go_on(self, client: ClientConnection, planner: Planner, plan: Plan, wall: float, started: float) -> Exchange:
-        """The exchange of a request whose plan is made."""
+        """The exchange of a request that was let in and whose plan is made."""
         client.exchange = exchange = Exchange(self, client, planner, plan, wall, started)
+        exchange.tally.admitted_by = self.admission.limit
         return exchange
+
+    def begin_within(self, exchange: Exchange, client: ClientConnection, exceeded: Exceeded | None) -> None:
+        """Begin it, if no limit of rate is exceeded."""
+        if exceeded is None:
+            exchange.begin()
+        else:
+            self.metrics.rate_limited(client.arrival.listener.name, exceeded.limit).count += 1
+            exchange.turn_away(problems.rate_limited(exceeded.wait))
+
+    def _shed(self, client: ClientConnection, planner: Planner, plan: Plan, wall: float, started: float) -> None:
+        """There is no room for it. What nobody would take anyway is told so."""
+        client.exchange = exchange = Exchange(self, client, planner, plan, wall, started)
+        if plan.head is None:
+            exchange.begin()
+        else:
+            self.metrics.shed(client.arrival.listener.name).count += 1
+            exchange.turn_away(problems.SHED)
 
     def redecide_when(self, pending: Pending, client: ClientConnection) -> None:
         """Decide a living request again once its source has answered."""
@@ -181,7 +219,8 @@ class HttpPlane:
     def refuse(self, client: ClientConnection, refusal: Refusal) -> None:
         """What came will not become a head that is accepted."""
         plan = self.planner.refused(refusal)
-        self.go_on(client, self.planner, plan, time.time(), time.monotonic()).begin()
+        client.exchange = exchange = Exchange(self, client, self.planner, plan, time.time(), time.monotonic())
+        exchange.begin()
 
     def provider_connection(self, place: EndpointState[ProviderConnection]) -> ProviderConnection:
         """The protocol for a new connection to an endpoint."""
@@ -212,6 +251,12 @@ class HttpPlane:
         self.timeouts = line.policy.timeouts
         self.hedges.after = line.policy.retries.hedge
         self.planner = planner
+        self.admission.limit.renew(line.policy.overload)
+        for listener in line.policy.listeners:
+            if listener.protocol == "http":
+                self.metrics.shed(listener.name)
+                for each in line.policy.rates.limits:
+                    self.metrics.rate_limited(listener.name, each.name)
         for provider in line.policy.providers:
             # Series exist from now on, so that the first event already is a rise.
             self.metrics.timings(provider.name, provider.zone)
@@ -224,6 +269,7 @@ class HttpPlane:
     def _sweep(self) -> None:
         self._sweeping = self.loop.call_later(PERIOD, self._sweep)
         now, wall = time.monotonic(), time.time()
+        long_ago = now - PARKED
         paused: dict[int, ClientConnection] = {}
         changed: list[ClientConnection] = []
         for client in tuple(self._connections):
@@ -233,6 +279,8 @@ class HttpPlane:
                 exchange = client.exchange
                 if exchange is not None and now >= exchange.withdrawn_at:
                     exchange.end_withdrawn()
+                if exchange is not None and exchange.tally is not None and exchange.tally.started < long_ago:
+                    self.admission.park(exchange.tally)
                 if exchange is not None and wall >= exchange.changes_at:
                     exchange.changes_at = inf
                     changed.append(client)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from math import ceil
 from typing import Final
 
 from proxy.http1.plan import Unproven, Verdict
@@ -46,6 +47,7 @@ BODY_TOO_LARGE: Final = Problem(413, "body-too-large", closes=True)
 # Ours
 
 INTERNAL: Final = Problem(500, "internal")
+SHED: Final = Problem(503, "overload", _RETRY_AFTER)
 WITHDRAWN: Final = Problem(503, "permit-withdrawn", _RETRY_AFTER)
 UNAVAILABLE: Final = Problem(503, "unavailable", _RETRY_AFTER)
 
@@ -62,7 +64,7 @@ UNREACHED: Final[Mapping[FailureKind, Problem]] = {
     "name": Problem(503, "provider-name", _RETRY_AFTER),
     "outside": Problem(502, "provider-address-refused"),
     "full": FULL,
-    "local": Problem(503, "overload", _RETRY_AFTER),
+    "local": SHED,
 }
 """What a failed dial comes to when no other permitted endpoint is left."""
 
@@ -70,6 +72,11 @@ UNREACHED: Final[Mapping[FailureKind, Problem]] = {
 def broken(cause: str) -> Problem:
     """The provider broke the protocol or its connection."""
     return Problem(502, cause)
+
+
+def rate_limited(wait: float) -> Problem:
+    """A limit of rate has no token for so many seconds."""
+    return Problem(429, "rate-limited", (b"Retry-After: %d" % max(1, ceil(wait)),))
 
 
 def of(verdict: Verdict, set_cookie: bytes) -> Problem:

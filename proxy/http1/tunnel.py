@@ -34,6 +34,7 @@ class Tunnel(Coupled):
         idle: float,
     ) -> None:
         self._exchange = exchange
+        self.tally = exchange.tally
         self._standing = standing
         self._client = client
         self._provider = provider

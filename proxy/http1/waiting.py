@@ -1,4 +1,7 @@
-"""A request whose source of a home has to ask elsewhere first: nothing is decided, and nobody is told of it yet."""
+"""A request for which somebody has to be asked first, a source of a home or a store of limits of rate.
+
+Nothing is decided, and nobody is told of it yet.
+"""
 
 import asyncio
 import time
@@ -20,34 +23,47 @@ ROUNDS: Final = 8
 class Waiting:
     """Stands at the client's connection until there is a plan; then an exchange takes its place."""
 
+    tally = None
     withdrawn_at = inf
     changes_at = inf
 
-    def __init__(self, plane: "HttpPlane", client: "ClientConnection", plan: Plan, wall: float) -> None:
+    def __init__(self, plane: "HttpPlane", client: "ClientConnection", plan: Plan, wall: float, started: float) -> None:
         self._plane = plane
         self._client = client
         self._plan = plan
         self._wall = wall
-        self._started = time.monotonic()
+        self._started = started
         self._task = plane.loop.create_task(self._wait())
 
     async def _wait(self) -> None:
         try:
-            planner, plan = await self._answered()
-            self._plane.go_on(self._client, planner, plan, self._wall, self._started).begin()
+            exceeded = None
+            planner, plan = await self._answered(self._plane.planner, self._plan)
+            tokens = plan.tokens
+            if tokens is not None and tokens.shared:
+                exceeded = await tokens.ask(time.monotonic())
+                # Another line may be in force by now, or another home.
+                planner = self._plane.planner
+                planner, plan = await self._answered(planner, self._planned(planner))
+            elif tokens is not None:
+                exceeded = tokens.take(time.monotonic())
+            exchange = self._plane.go_on(self._client, planner, plan, self._wall, self._started)
+            self._plane.begin_within(exchange, self._client, exceeded)
         except Exception as error:
             self._plane.failed(self._client, error)
 
-    async def _answered(self) -> tuple[Planner, Plan]:
-        plan, planner = self._plan, self._plane.planner
+    async def _answered(self, planner: Planner, plan: Plan) -> tuple[Planner, Plan]:
         for _ in range(ROUNDS):
             if not isinstance(plan.verdict, Pending):
                 break
             # Others may wait for the same answer, and this client may leave.
             await asyncio.shield(asyncio.ensure_future(plan.verdict.ready))
             planner = self._plane.planner
-            plan = planner.plan(self._client.arrival, plan.head_bytes, time.time())
+            plan = self._planned(planner)
         return planner, self._unanswered() if isinstance(plan.verdict, Pending) else plan
+
+    def _planned(self, planner: Planner) -> Plan:
+        return planner.plan(self._client.arrival, self._plan.head_bytes, time.time())
 
     def _unanswered(self) -> Plan:
         return Plan(self._plan.head_bytes, self._plan.head, Unproven(503, "source-unavailable"))

@@ -1,0 +1,56 @@
+"""Which requests are let in: the limit of what one worker does at once, and how it learns how busy this worker is.
+
+- What a request waits here is a turn of the loop: all that became ready together is done one after the other. So the
+  length of each turn in which requests were let in is told to the limit, once a turn.
+- A request that is under way for long waits for others, or is a tunnel: it is parked, and takes no place any more.
+"""
+
+import asyncio
+import time
+from typing import Final
+
+from proxy.http1.tally import Tally
+from proxy.policy.balance import Concurrency
+from proxy.providers.concurrency import ConcurrencyLimit
+
+PARKED: Final = 1.0
+"""Seconds after which a request that is under way takes no place any more. The sweep looks, so it may be longer."""
+
+
+class Admission:
+    """Belongs to the running loop's thread."""
+
+    __slots__ = ("_began", "_let_in", "_loop", "_stirred", "_turned", "limit")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, rules: Concurrency) -> None:
+        self.limit = ConcurrencyLimit(rules, time.monotonic())
+        self._loop = loop
+        self._stirred = False
+        self._began = 0.0
+        self._let_in = 0
+        self._turned = self._end_turn
+
+    def enter(self, now: float) -> bool:
+        """Whether one more is let in; there is one `limit.end` for each that is."""
+        if not self._stirred:
+            self._stirred = True
+            self._began = now
+            self._loop.call_soon(self._turned)
+        if self.limit.begin():
+            self._let_in += 1
+            return True
+        return False
+
+    def _end_turn(self) -> None:
+        """All that became ready together with the first that came in is done."""
+        self._stirred = False
+        let_in, self._let_in = self._let_in, 0
+        if let_in:
+            now = time.monotonic()
+            self.limit.observe(now - self._began, self._began, now, let_in)
+
+    def park(self, tally: Tally) -> None:
+        """One that is under way for long takes no place any more, if it has one."""
+        if tally.admitted_by is not None and not tally.parked and not tally.over:
+            tally.parked = True
+            tally.admitted_by.park()
