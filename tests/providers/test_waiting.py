@@ -1,6 +1,7 @@
 """Waiting for a provider at its cap: who has a turn, with what, and what survives somebody's mistake."""
 
 import asyncio
+import random
 import time
 
 import pytest
@@ -240,3 +241,89 @@ async def test_a_turn_is_used_once_whatever_comes_of_it():
             with pytest.raises(Exception, match="connection refused"):
                 await bad.connect(permit, Caller, its_turn=True)
             assert state.open == 0
+
+
+class House:
+    """A provider's connections, whoever has them: those in use, and those that idle."""
+
+    def __init__(self, chance):
+        self.chance = chance
+        self.state, self.permit = open_state(cap=3, ports=(1, 2), longest=3600.0)
+        self.used, self.idle, self.waiters = [], [], []
+
+    def connection(self, place):
+        made = Connection()
+        made.place = place
+        made.close = lambda: (self.idle.remove(made), self.state.closed())
+        return made
+
+    def arrive(self):
+        place, now = self.chance.choice(self.state.endpoints), time.monotonic()
+        idle, closings = place.take(self.permit, now)
+        assert not closings
+        if idle is not None:
+            self.idle.remove(idle)
+            self.used.append(idle)
+        elif not self.state.full:
+            self.state.open += 1
+            self.used.append(self.connection(place))
+        else:
+            guest = Guest(self, passing=self.chance.random() < 0.3)
+            if place.wait(self.permit, guest, now):
+                self.waiters.append(guest)
+
+    def give(self):
+        if self.used:
+            connection = self.used.pop(self.chance.randrange(len(self.used)))
+            self.idle.append(connection)
+            assert connection.place.give(connection, time.monotonic()) == ()
+
+    def close(self):
+        if self.used:
+            self.used.pop(self.chance.randrange(len(self.used)))
+            self.state.closed()
+
+    def leave(self):
+        if self.waiters:
+            guest = self.waiters.pop(self.chance.randrange(len(self.waiters)))
+            assert self.state.endpoints[0].leave(guest)
+
+    def lose(self):
+        if self.idle:
+            connection = self.idle.pop(self.chance.randrange(len(self.idle)))
+            assert connection.place.discard(connection)
+            self.state.closed()
+
+
+class Guest(Waiter):
+    def __init__(self, house, passing):
+        super().__init__(passing)
+        self.house = house
+
+    def served(self, place, connection):
+        house = self.house
+        assert house.waiters.pop(0) is self  # in their order
+        if connection is not None:
+            assert not self.passing
+            house.idle.remove(connection)
+        elif house.chance.random() < 0.2:
+            place.state.closed()  # not wanted any more
+            return
+        house.used.append(connection or house.connection(place))
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_happens_none_is_lost_and_nobody_waits_for_what_is_free(seed):
+    chance = random.Random(seed)
+    house = House(chance)
+    for _ in range(400):
+        action = chance.choice(("arrive", "arrive", "arrive", "give", "give", "close", "leave", "lose"))
+        getattr(house, action)()
+        if chance.random() < 0.5:
+            continue  # several things in one step of the loop
+        await steps(8)
+        assert house.state.open == len(house.used) + len(house.idle) <= 3
+        assert len(house.state.pool) == len(house.idle)
+        assert len(house.state.waiting) == len(house.waiters)
+        assert not house.waiters or len(house.used) == 3
+    assert min(house.state.waiting.ended[end] for end in ("served", "left")) > 0
