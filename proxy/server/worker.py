@@ -15,15 +15,18 @@ import pickle
 import signal
 import socket
 import sys
+import time
 from typing import Any
 
 import uvloop
 
 from proxy.http1.plane import HttpPlane
 from proxy.policy.policy import Policy
+from proxy.providers.checking import Checking
+from proxy.providers.outliers import leave_out_slow
 from proxy.providers.resolve import Resolver
 from proxy.server.accept import AcceptStage
-from proxy.server.account import fleet_report, health, refusals, worker_report
+from proxy.server.account import fleet_report, health, refusals, seen_certificates, settle, worker_report
 from proxy.server.channel import Channel
 from proxy.server.dates import Dates
 from proxy.server.door import Opening
@@ -80,6 +83,7 @@ class _Worker:
         self._stage: AcceptStage
         self._dates = Dates(self._redecide)
         self._renewal: CountryRenewal
+        self._checking: Checking
         self._lag = LoopLag(self._metrics.loop_lag)
         self._grace: float | None = None
         self._told_to_end = asyncio.Event()
@@ -162,6 +166,7 @@ class _Worker:
         if self._policy is None:
             self._begin(opened)
         else:
+            settle(self._plane.line, self._metrics)  # Of providers that go now.
             self._passing.swap(opened.passing)
             self._plane.swap(opened.line)
         self._policy = policy
@@ -173,6 +178,7 @@ class _Worker:
         self._metrics.policy(policy.digest, [rule.name for rule in policy.rules])
         self._metrics.certificates(opened.expiries)
         self._dates.watch(policy)
+        self._checking.swap(policy, opened.line.fleet)
         self._answer(InForce(policy.digest))
 
     def _begin(self, opened: Opened) -> None:
@@ -181,11 +187,17 @@ class _Worker:
         self._stage = AcceptStage(self._loop, self._plane.connection, self._metrics.connections, self._passing.take)
         self._metrics.healthy(lambda: health(self._plane.line, self._loop.time()))
         self._metrics.fleet(lambda: fleet_report(self._plane.line, self._loop.time()))
+        self._metrics.seen_certificates(lambda: seen_certificates(self._plane.line))
         self._metrics.log_dropped(lambda: self._log.dropped)
         self._metrics.sources(lambda: source_report(self._plane.line))
         self._metrics.refused(lambda: refusals(self._stage.doors()))
         self._renewal = CountryRenewal(lambda: self._plane.line.countries)
         self._renewal.begin()
+        self._checking = Checking(
+            lambda address: self._plane.line.countries.country(address),
+            lambda: [slot.database for slot in self._plane.line.countries.slots],
+            JOURNAL.warning,
+        )
         self._lag.begin()
         # Once: what later policies bring stays in the collector's sight, for they go again. Thawing and freezing anew
         # at each reload would stop the loop for as long as a collection of everything takes, some 50 milliseconds.
@@ -211,12 +223,15 @@ class _Worker:
     async def _report_on(self) -> None:
         while True:
             await asyncio.sleep(PERIOD)
+            if self._policy is not None:
+                leave_out_slow(self._plane.line.fleet, time.monotonic())
             if not self._channel.waiting:
                 self._report()
 
     def _report(self) -> None:
         if self._policy is None:
             return
+        settle(self._plane.line, self._metrics)
         report = worker_report(self._policy, self._plane.line, self._metrics, self._log, self._loop.time())
         self._answer(Reported(report, self._metrics.snapshot()))
 
@@ -226,6 +241,7 @@ class _Worker:
         grace = policy.timeouts.drain if self._grace is None else self._grace
         self._plane.draining = True
         self._dates.end()
+        await self._checking.end()
         if self._preparing is not None:
             self._preparing.cancel()
         drained = self._loop.create_task(self._drained(grace))
