@@ -107,8 +107,11 @@ class Connecting:
 
     def time_out(self) -> None:
         """Fail, because the time that the caller gave it is over."""
+        unnamed = self._lookup is not None
         self.stop()
-        self._failed(self._why("timeout", "too slow"))
+        if unnamed:
+            self._admission.answers["failed"] += 1
+        self._failed(self._why("name" if unnamed else "timeout", "too slow"))
 
     # The name
 

@@ -56,9 +56,10 @@ async def dial(
     """
     _demand(provider, endpoint, context)
     loop = asyncio.get_running_loop()
+    until = loop.time() + provider.timeouts.connect
+    sock = await open_socket(permit, provider, endpoint, resolver, admission)
     try:
-        async with asyncio.timeout(provider.timeouts.connect):
-            sock = await _connect(loop, permit, provider, endpoint, resolver, admission)
+        async with asyncio.timeout_at(until):
             transport, gate = await _open(loop, provider, endpoint, sock, context, first)
     except TimeoutError:
         raise DialFailure("timeout", provider.name, endpoint.host, "too slow") from None
@@ -82,14 +83,18 @@ def _demand(provider: Provider, endpoint: Endpoint, context: ssl.SSLContext | No
         raise DialMisuse(f"provider {provider.name}: {endpoint.host}: a TLS context that does not verify")
 
 
-async def _connect(
-    loop: asyncio.AbstractEventLoop,
+async def open_socket(
     permit: Permit | ProbePermit,
     provider: Provider,
     endpoint: Endpoint,
     resolver: Resolver,
     admission: Admission | None,
 ) -> socket.socket:
+    """A connected socket to a permitted provider's endpoint, as `connect` makes it, with nothing sent on it.
+
+    Within the provider's `connect` time. Raises DialFailure, DialMisuse.
+    """
+    loop = asyncio.get_running_loop()
     made: asyncio.Future[socket.socket] = loop.create_future()
 
     # A future that is awaited is cancelled at once, and whoever awaits it hears of it a turn later.
@@ -104,6 +109,9 @@ async def _connect(
             made.set_exception(failure)
 
     connecting = connect(permit, provider, endpoint, resolver, connected, failed, admission)
+    if made.done():
+        return made.result()
+    late = loop.call_later(provider.timeouts.connect, connecting.time_out)
     try:
         return await made
     except asyncio.CancelledError:
@@ -111,6 +119,8 @@ async def _connect(
         if made.done() and not made.cancelled() and made.exception() is None:
             made.result().close()
         raise
+    finally:
+        late.cancel()
 
 
 async def _open(

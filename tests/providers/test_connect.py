@@ -16,6 +16,7 @@ from proxy.providers import descriptors
 from proxy.providers.connect import connect, in_turns
 from proxy.providers.failure import DialMisuse
 from proxy.providers.fleet import Fleet
+from proxy.providers.guard import Admission
 from proxy.providers.names import Answer
 from proxy.providers.resolve import Resolver
 from tests.providers.peers import a_law, a_place, black_hole, listening, names, permit_for, refusing_port
@@ -173,6 +174,23 @@ async def test_timed_out_it_says_so():
         connecting, outcome = begin(a_place("127.0.0.1", port))
         connecting.time_out()
         assert (await outcome.only()).kind == "timeout"
+
+
+async def test_timed_out_for_want_of_an_address_it_says_that_and_counts_it():
+    async def never(name):
+        await asyncio.get_running_loop().create_future()
+
+    resolver, outcome, place = Resolver(never), Outcome(), a_place("storage.example", 1)
+    admission = Admission()
+    connecting = connect(
+        permit_for(place), place, place.endpoints[0], resolver, outcome.connected, outcome.failed, admission
+    )
+    await asyncio.sleep(0)
+    connecting.time_out()
+    failure = await outcome.only()
+    assert (failure.kind, failure.cause) == ("name", "too slow")
+    assert admission.answers["failed"] == 1
+    await resolver.close()
 
 
 async def test_what_is_kept_free_is_left(monkeypatch):

@@ -146,7 +146,7 @@ async def test_a_name_service_that_never_answers_is_within_the_connect_time():
         await asyncio.get_running_loop().create_future()
 
     resolver = Resolver(never)
-    assert await failing(a_place("storage.example", 1, connect=0.1), resolver) == ("timeout", "too slow")
+    assert await failing(a_place("storage.example", 1, connect=0.1), resolver) == ("name", "too slow")
     await resolver.close()
 
 
