@@ -69,15 +69,3 @@ class Location:
 
     lat: float
     lon: float
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What checks of a provider are held against.
-
-    location: where it says that it is; None leaves only its zone's countries to go by.
-    mode: whether a provider that cannot be there is only recorded, or taken out of service.
-    """
-
-    mode: Literal["record", "enforce"] = "record"
-    location: Location | None = None

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import httptools
 
 from proxy.policy.health import HealthCheck
-from proxy.policy.settings import Endpoint
+from proxy.policy.settings import Endpoint, Provider
 from proxy.providers.failure import Cause, DialFailure
 
 USER_AGENT: Final = b"domicile-check"
@@ -93,6 +93,16 @@ def request(check: HealthCheck, endpoint: Endpoint) -> bytes:
         return b""
     path, host = check.path.encode("ascii"), (check.host or _authority(endpoint)).encode("ascii")
     return b"GET %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: %b\r\nConnection: close\r\n\r\n" % (path, host, USER_AGENT)
+
+
+def greeting(provider: Provider, endpoint: Endpoint) -> bytes:
+    """The PROXY header that goes ahead, where the provider is told its clients with one: nobody's.
+
+    Section 2.1 of the specification has UNKNOWN, section 2.2 LOCAL, for connections that the proxy makes by itself.
+    """
+    if endpoint.scheme not in ("tls", "tcp"):
+        return b""
+    return {"none": b"", "v1": b"PROXY UNKNOWN\r\n", "v2": b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"}[provider.send_proxy]
 
 
 def _authority(endpoint: Endpoint) -> str:

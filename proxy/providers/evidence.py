@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import asin, cos, radians, sin, sqrt
 from typing import Final, Literal
 
-from proxy.policy.health import Evidence, Location
+from proxy.policy.health import Location
 
 Verdict = Literal["ok", "unknown", "country-mismatch", "distance-impossible"]
 
@@ -59,9 +59,9 @@ class Judgement:
         """Whether the provider cannot be where it says it is."""
         return self.verdict in ("country-mismatch", "distance-impossible")
 
-    def forbids(self, evidence: Evidence) -> bool:
+    def forbids(self, mode: Literal["record", "enforce"]) -> bool:
         """Whether the policy takes the provider out of service for it."""
-        return self.flagged and evidence.mode == "enforce"
+        return self.flagged and mode == "enforce"
 
 
 def judge(seen: Seen, zone: str, countries: frozenset[str], here: Location | None, there: Location | None) -> Judgement:

@@ -1,0 +1,134 @@
+"""The checks of all endpoints of the policy in force: each in its own time, and what they show kept with the endpoint.
+
+- Each worker checks by itself, so that each finds a dead endpoint within the time that the policy names.
+- A reload leaves the checks of providers alone that stay as they are; those of others end with their endpoints.
+- A provider that evidence has taken out of service is checked on: evidence can clear it, and only that.
+- Where evidence is enforced the first check comes at once.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from proxy.policy.decision import ProbePermit, probe_permits
+from proxy.policy.facts import UNKNOWN, Address
+from proxy.policy.health import HealthCheck, Location
+from proxy.policy.policy import Policy
+from proxy.policy.settings import Zone
+from proxy.providers.checks import first_due, next_due
+from proxy.providers.endpoint import EndpointState
+from proxy.providers.evidence import Seen, judge
+from proxy.providers.fleet import Fleet
+from proxy.providers.probing import Probe, probe
+
+Told = Callable[[str], None]
+"""Hears a line for the operator when evidence begins or ends to speak against an endpoint. No line holds an address."""
+
+_AT_ONCE: Final = 0.0
+
+
+class _Watched:
+    """One endpoint under check."""
+
+    __slots__ = ("here", "permit", "place", "task", "zone")
+
+    def __init__(self, place: EndpointState[Any]) -> None:
+        self.place = place
+        self.task: asyncio.Task[None]
+        self.permit: ProbePermit
+        self.zone: Zone
+        self.here: Location | None
+
+
+class Checking:
+    """Checks from the first `swap` to `end`. Belongs to the running loop."""
+
+    def __init__(self, country: Callable[[Address], str], atlas: Callable[[], object], told: Told) -> None:
+        """country: where an address is, or `unknown`. atlas: equal for as long as the same data says so."""
+        self._country = country
+        self._atlas = atlas
+        self._known_by = atlas()
+        self._told = told
+        self._watched: dict[EndpointState[Any], _Watched] = {}
+
+    def swap(self, policy: Policy, fleet: Fleet[Any]) -> None:
+        """Check by this policy from now on."""
+        zones = {zone.name: zone for zone in policy.zones}
+        before, self._watched = self._watched, {}
+        for permit in probe_permits(policy):
+            state = fleet.states[permit.provider.name]
+            for place in (*state.endpoints, *state.passing):
+                known = before.pop(place, None)
+                watched = known or _Watched(place)
+                watched.permit, watched.here = permit, policy.location
+                watched.zone = zones[permit.provider.zone]
+                self._watched[place] = watched
+                if known is None:
+                    watched.task = asyncio.get_running_loop().create_task(self._run(watched))
+                elif place.checked.judgement is not None:
+                    self._judge(watched)
+        for gone in before.values():
+            gone.task.cancel()
+
+    async def end(self) -> None:
+        """Check nothing any more."""
+        tasks = [watched.task for watched in self._watched.values()]
+        self._watched.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, watched: _Watched) -> None:
+        definition = watched.place.state.definition
+        check = definition.health
+        assert check is not None
+        luck = _AT_ONCE if definition.evidence == "enforce" else random.random()  # noqa: S311 - no secret
+        due = first_due(check, time.monotonic(), luck)
+        while True:
+            await asyncio.sleep(max(due - time.monotonic(), 0.0))
+            began = time.monotonic()
+            try:
+                found = await probe(watched.place, watched.permit, check)
+                if found is not None:
+                    self._heard(watched, check, found, time.monotonic())
+            except Exception as error:
+                # A mistake of this program: this check says nothing, the next may.
+                asyncio.get_running_loop().call_exception_handler({"message": "a check", "exception": error})
+            due = next_due(check, began, random.random())  # noqa: S311 - no secret
+
+    def _heard(self, watched: _Watched, check: HealthCheck, found: Probe, now: float) -> None:
+        place, checked = watched.place, watched.place.checked
+        good = found.result.good
+        checked.last = found.result
+        checked.good += good
+        checked.bad += not good
+        if found.address is not None:
+            self._heed_the_atlas()
+            country = self._country(found.address)
+            seen = checked.seen.after(None if country == UNKNOWN else country, found.rtt)
+            if seen is not checked.seen or checked.judgement is None:
+                checked.seen = seen
+                self._judge(watched)
+        place.health.checked(check, good, now)
+
+    def _heed_the_atlas(self) -> None:
+        """Other data of countries may place what was seen elsewhere: see anew."""
+        atlas = self._atlas()
+        if atlas == self._known_by:
+            return
+        self._known_by = atlas
+        for watched in self._watched.values():
+            watched.place.checked.seen = Seen(rtt=watched.place.checked.seen.rtt)
+
+    def _judge(self, watched: _Watched) -> None:
+        place, zone = watched.place, watched.zone
+        definition, checked = place.state.definition, place.checked
+        judgement = judge(checked.seen, zone.name, zone.countries, watched.here, definition.location)
+        flagged = checked.judgement is not None and checked.judgement.flagged
+        checked.judgement = judgement
+        place.health.hold(judgement.forbids(definition.evidence))
+        if judgement.flagged != flagged:
+            state = "out of service" if place.health.held else "in service"
+            self._told(f"provider {definition.name}, {place.label}: {judgement.reason}; it is {state}")
