@@ -11,8 +11,9 @@ A client's bytes get to it through Domicile alone; the same class stands in for 
 """
 
 import asyncio
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -53,10 +54,12 @@ class Site:
         self._writers: set[asyncio.StreamWriter] = set()
 
     @asynccontextmanager
-    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator["Site"]:
-        """tls: spoken at both ports."""
-        places = {"host": "127.0.0.1", "port": 0, "backlog": 1024, "ssl": tls}
-        servers = [await asyncio.start_server(each, **places) for each in (self._http, self._raw)]
+    async def running(
+        self, tls: ssl.SSLContext | None = None, bound: Callable[[], socket.socket] = lambda: _bound("127.0.0.1")
+    ) -> AsyncIterator["Site"]:
+        """tls: spoken at both ports. bound: makes the socket of each."""
+        speaks = (self._http, self._raw)
+        servers = [await asyncio.start_server(each, sock=bound(), backlog=1024, ssl=tls) for each in speaks]
         self.port, self.raw_port = (server.sockets[0].getsockname()[1] for server in servers)
         try:
             yield self
@@ -147,6 +150,12 @@ class Site:
             writer.write(content[:total])
             total -= len(content)
             await writer.drain()
+
+
+def _bound(address: str) -> socket.socket:
+    sock = socket.socket()
+    sock.bind((address, 0))
+    return sock
 
 
 async def _body(head: bytes, visit: Visit, reader: asyncio.StreamReader) -> bytes:

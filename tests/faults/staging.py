@@ -132,9 +132,9 @@ class Passed:
 class Stage:
     """proxy: the process. sites, links, raw_links: by provider. asked, passed: what has to be accounted for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, site: type[Site] = Site) -> None:
         self.folder = folder
-        self.sites = {name: Site(name) for name in ("first", "second", "abroad")}
+        self.sites = {name: site(name) for name in ("first", "second", "abroad")}
         self.links: dict[str, Link] = {}
         self.raw_links: dict[str, Link] = {}
         self.proxy: Running
@@ -202,6 +202,10 @@ class Stage:
             await self.sites[name].forget()
         for link in self.every_link:
             link.accepted = 0
+        await self.settle()
+
+    async def settle(self) -> None:
+        """All until here has been told."""
         self._told = len(await self.accounted())
         self._counted = await self.samples()
 
@@ -354,9 +358,9 @@ def within(seconds: float) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def scene(folder: Path) -> AsyncIterator[Stage]:
+async def scene(folder: Path, site: type[Site] = Site) -> AsyncIterator[Stage]:
     """All but the process."""
-    stage = Stage(folder)
+    stage = Stage(folder, site)
     async with AsyncExitStack() as running:
         for name, site in stage.sites.items():
             await running.enter_async_context(site.running())
