@@ -71,9 +71,20 @@ async def test_who_waits_for_a_full_provider_when_its_subject_moves_goes_where_i
         moves = time.time() + AHEAD
         made.homes = {"moves.example": away(moves), "stays.example": {"home": "cn-mainland"}}
         stays = await connected(stage, "stays.example")
+        waits = await stage.client("pass")
+        await waits.send(hello := client_hello("moves.example"))
+        await eventually(lambda: stage.plane.open_connections == 2)
+        (waiting,) = (each for each in stage.plane._passages if each._carried is None)
+        await eventually(lambda: waiting.changes_at == moves)
+        # A date that it knows of only since a reload is looked at like any other.
+        stage.plane.deadlines.drop(waiting)
+        old = stage.opened.line.sources
+        stage.swap((stage.folder / "policy.yaml").read_text())
+        stage.opened.line.sources.begin()
+        await old.close()
         with not_before(moves - time.time()):
             async with asyncio.timeout(AHEAD + PROMISE):
-                await connected(stage, "moves.example")
+                await waits.exactly(len(hello))
         assert len(stage.providers["cn"].conversations) == 1
         assert len(stage.providers["eu"].conversations) == 1
         stage.providers["eu"].conversations.clear()
@@ -91,5 +102,5 @@ async def test_a_clock_that_is_set_has_all_decided_again() -> None:
         await asyncio.sleep(0.3)
         assert passage.changes_at == 0.0
         stage.plane._ahead += 5
-        await eventually(lambda: passage.changes_at == changes)
+        await eventually(lambda: passage.changes_at == changes, PROMISE)
         await alive(client)
