@@ -45,16 +45,17 @@ class Traveller(Protocol):
 
 
 class Attempts:
-    """place: the endpoint in hand; None before the first. count: tries so far. connect: seconds of the last dial.
+    """place, tried: the endpoint in hand and the try there; None before the first. count: tries so far.
 
+    connect: seconds of the last dial.
     failure: what the request comes to if nobody else can be tried.
     undecided: a source has to answer before it is known what is permitted now; nothing is tried until then.
     """
 
     # fmt: off
     __slots__ = (
-        "_choices", "_dial", "_fresh", "_permit", "_plane", "_planner", "_queued", "_traveller", "_tried", "_turn",
-        "connect", "count", "failure", "place", "undecided",
+        "_choices", "_dial", "_fresh", "_permit", "_plane", "_planner", "_queued", "_traveller", "_turn",
+        "connect", "count", "failure", "place", "tried", "undecided",
     )
     # fmt: on
 
@@ -74,7 +75,7 @@ class Attempts:
         self._planner = planner
         self._permit = permit
         self._choices = _choices(planner, plan, now)
-        self._tried: Try | None = None
+        self.tried: Try | None = None
         self._dial: asyncio.Task[None] | None = None
         self._queued: EndpointState[ProviderConnection] | None = None
         self._turn: EndpointState[ProviderConnection] | None = None
@@ -93,32 +94,33 @@ class Attempts:
             tried = place.begin(now)
             if tried is None:
                 continue
-            provider = None if place is fresh else self._taken(place, now)
-            if provider is None and place.state.waiting is not None and place.state.full:
-                tried.left()
-                full = full or place
-                continue
-            self._begin(place, tried)
+            provider = None
+            if place is not fresh:
+                provider, closings = place.take(self._permit, now)
+                for closing in closings:
+                    closing.close()
             if provider is not None:
+                self.place = place
+                self.tried = tried
+                self.count += 1
+                if self.count > 1:
+                    self._plane.retried(place)
                 self._traveller.connected(provider)
-            else:
+                return
+            if place.state.waiting is None or not place.state.full:
+                self._begin(place, tried)
                 self._begin_dial(place)
-            return
+                return
+            tried.left()
+            full = full or place
         if full is not None:
             self._wait(full, now)
         else:
             self._traveller.unreachable(self.failure)
 
-    def _taken(self, place: EndpointState[ProviderConnection], now: float) -> ProviderConnection | None:
-        """An idle connection."""
-        provider, closings = place.take(self._permit, now)
-        for closing in closings:
-            closing.close()
-        return provider
-
     def _begin(self, place: EndpointState[ProviderConnection], tried: Try) -> None:
         self.place = place
-        self._tried = tried
+        self.tried = tried
         self.count += 1
         if self.count > 1:
             self._plane.retried(place)
@@ -148,7 +150,9 @@ class Attempts:
             tried = place.begin(now)
             if tried is None:
                 continue
-            provider = self._taken(place, now)
+            provider, closings = place.take(self._permit, now)
+            for closing in closings:
+                closing.close()
             if provider is None and place.state.full:
                 tried.left()
                 continue
@@ -161,7 +165,7 @@ class Attempts:
         """The second answered first, and is the one in hand from now on."""
         self.left()
         self.place = place
-        self._tried = tried
+        self.tried = tried
 
     async def reach(self, place: EndpointState[ProviderConnection], *, its_turn: bool = False) -> ProviderConnection:
         """A new connection, by the permit in hand. Raises DialFailure."""
@@ -202,24 +206,19 @@ class Attempts:
 
     def answered(self, seconds: float, now: float) -> None:
         """The first byte came after so many seconds, or was waited for that long."""
-        if self.place is not None and self._tried is not None:
+        if self.place is not None and self.tried is not None:
             self.place.state.first_byte(seconds, now)
-            self._tried.answered(seconds, now)
-
-    def completed(self, status: int, now: float) -> None:
-        """An answer of this status came, whole."""
-        if self._tried is not None:
-            self._tried.completed(status, now)
+            self.tried.answered(seconds, now)
 
     def failed(self, failure: Failure, now: float) -> None:
         """It failed, and that is the endpoint's doing."""
-        if self._tried is not None:
-            self._tried.failed(failure, now)
+        if self.tried is not None:
+            self.tried.failed(failure, now)
 
     def left(self) -> None:
         """It is over, and nothing is to be learnt of that."""
-        if self._tried is not None:
-            self._tried.left()
+        if self.tried is not None:
+            self.tried.left()
 
     def give(self, provider: ProviderConnection, now: float) -> None:
         """Put the connection back, which is as good as before."""
@@ -264,7 +263,7 @@ class Attempts:
 
     def _wait(self, place: EndpointState[ProviderConnection], now: float) -> None:
         self.place = self._queued = place
-        self._tried = None
+        self.tried = None
         self._traveller.dialling()
         if not place.wait(self._permit, self, now):
             self.late()

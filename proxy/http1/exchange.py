@@ -138,21 +138,23 @@ class Exchange(Failing):
 
     def connected(self, provider: ProviderConnection) -> None:
         """Send the head, and what has come of the body."""
-        attempts, upload = self._attempts, self._upload
+        attempts, head, upload = self._attempts, self._plan.head, self._upload
         assert attempts is not None
-        assert attempts.place is not None
-        leg, start, to_head = self.way(attempts.place)
-        self._leg = leg
+        assert head is not None
+        place = attempts.place
+        assert place is not None
+        self._leg = leg = self._planner.leg(self._client.arrival, self._plan, place)
         self._provider = provider
+        start = b"%bX-Request-Id: %b\r\n\r\n" % (leg.start, self.tally.request_id)
         if upload is not None:
             self.tally.to_provider = upload.body.received
             start = upload.connect(provider, start)
-        provider.begin(self, to_head, start)
+        provider.begin(self, head.method == "HEAD", start)
         if upload is not None and provider.writable:
             self._client.reading.unhold(PROVIDER)
         now = time.monotonic()
         if self._repeat is None:
-            attempts.place.state.budget.request(now)
+            place.state.budget.request(now)
         self._await_provider(now)
         if attempts.connect is not None:
             leg.timings.connect.observe(attempts.connect)
@@ -212,7 +214,9 @@ class Exchange(Failing):
                 provider.abort()
             self.provider_broke("provider-upgrade-unasked")
             return
-        attempts.completed(101, self._answered(101))
+        now = self._answered(101)
+        if attempts.tried is not None:
+            attempts.tried.completed(101, now)
         self._client.transport.write(switched_head(without_cookie(head, self._planner.own_cookie)))
         Tunnel(self, self._standing(attempts), self._client, provider, attempts.idle).begin(rest)
 
@@ -249,8 +253,8 @@ class Exchange(Failing):
         provider, attempts = self._provider, self._attempts
         self._provider = None
         unread = self.wants_body
-        if provider is not None and attempts is not None:
-            attempts.completed(self.tally.status, now)
+        if provider is not None and attempts is not None and attempts.tried is not None:
+            attempts.tried.completed(self.tally.status, now)
             if unread or not provider.release():
                 # After a final response the rest of a body would be taken for a request.
                 provider.abort()
