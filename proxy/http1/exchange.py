@@ -228,6 +228,8 @@ class Exchange(Failing):
         leg, attempts = self._leg, self._attempts
         assert leg is not None
         assert attempts is not None
+        if self._upload is not None:
+            self._upload.kept = None
         self.tally.status = status
         self.tally.first_byte = now - self._sent_at
         leg.timings.first_byte.observe(self.tally.first_byte)

@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
+from proxy.http1.problems import Problem
+from proxy.http1.upload import RequestBody, Upload
+from proxy.wire.body import chunk
 from tests.http1.border import Border, border, now
 from tests.http1.recording import Recorder
 from tests.http1.scenes import metric, reset_by_provider
@@ -143,6 +148,31 @@ async def test_the_budget_is_a_share_of_traffic_and_what_it_refuses_is_the_failu
         }
 
 
+async def test_a_kept_connection_that_ended_is_made_anew_once_whatever_the_budget() -> None:
+    met = 0
+
+    async def restarts(conversation: Conversation) -> None:
+        nonlocal met
+        met += 1
+        if met > 1:
+            await answering(b"anew")(conversation)
+        await conversation.read_head()
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await conversation.read_head()
+
+    more = "retries: {share: 0%, least: 0.01}\n"
+    async with border({"first": restarts, "second": answering(b"second")}, more=more) as scene:
+        client = await scene.stage.client()
+        for body in (b"ok", b"anew"):
+            await client.send(request(xff=BRITAIN))
+            assert (await client.response()).body == body
+        # It was a connection that failed, and not its endpoint.
+        counts = scene.place("first").health.window.counts(now())
+        assert {kind: count for kind, count in counts.items() if count} == {"success": 2}
+        assert scene.heard("second") == 0
+        assert (await scene.log.wait(2))[1]["attempts"] == 2
+
+
 async def test_why_a_request_is_not_repeated_is_counted() -> None:
     async with border({"first": closing(), "second": answering()}, provider=NEVER_SICK) as scene:
         assert (await scene.ask(method="POST", body=b"x")).status == 502
@@ -218,3 +248,76 @@ async def test_after_a_reload_a_repeat_goes_by_the_decision_in_force() -> None:
         goes.set()
         assert (await client.response()).status == 502
         assert scene.heard("second") == 0
+
+
+class Told:
+    """Stands for an exchange, and for the client of its upload."""
+
+    def __init__(self) -> None:
+        self.problem: Problem | None = None
+        self.sent = self.hold = self.keep = lambda _: None
+        self.reading = self
+
+    def fail(self, problem: Problem) -> None:
+        self.problem = problem
+
+    def feed_exchange(self, take: object) -> None:
+        pass
+
+    def kept(self) -> bytes:
+        return b""
+
+    def first_of(self, data: bytes, size: int) -> bytes:
+        return data
+
+
+class Taken:
+    """Stands for a provider's connection: what it was sent of the body."""
+
+    def __init__(self) -> None:
+        self.transport = self
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        self.data += bytes(data)
+
+
+@given(
+    pieces=st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=12),
+    fails_after=st.integers(0, 12),
+    connects_after=st.integers(0, 12),
+    most=st.integers(1, 300),
+    chunked=st.booleans(),
+)
+def test_a_second_provider_is_sent_what_the_first_was_or_nothing(
+    pieces: list[bytes], fails_after: int, connects_after: int, most: int, chunked: bool
+) -> None:
+    body = b"".join(pieces)
+    wire = [chunk(piece) for piece in pieces] + [b"0\r\n\r\n"] if chunked else pieces
+    told, first, second = Told(), Taken(), Taken()
+    upload = Upload(told, told, RequestBody(None if chunked else len(body), None), most)  # type: ignore[arg-type]
+    upload.begin()
+    taker = None
+    for count, piece in enumerate([*wire, b""]):
+        if count == min(connects_after, len(wire)):
+            taker = first
+            taker.data = upload.connect(first, b"")  # type: ignore[arg-type]
+        if taker is first and count >= min(fails_after, len(wire)):
+            if upload.kept is None:
+                assert len(first.data) > most
+                return
+            assert upload.kept == first.data
+            upload.rewind()
+            taker = second
+            taker.data = upload.connect(second, b"")  # type: ignore[arg-type]
+        if piece:
+            upload.from_client(piece)
+            assert upload.kept is None or len(upload.kept) <= most
+    assert told.problem is None
+    assert upload.body.done
+    read = RequestBody(None if chunked else len(body), None)
+    assert read.feed(second.data).endswith(b"0\r\n\r\n" if chunked else body[-1:])
+    assert read.done
+    assert read.received == len(body)
+    assert not read.rest
+    assert chunked or second.data == body
