@@ -116,13 +116,16 @@ class PeakEwma:
             second = drawn // count
             if second >= first:
                 second += 1
-        one, other = loads[first], loads[second]
-        if one.share < 1.0 or other.share < 1.0:
+        one, two = loads[first], loads[second]
+        if one.share < 1.0 or two.share < 1.0:
             chance = self._chance
             admitted = chance() < one.share
-            if admitted is not (chance() < other.share):
+            if admitted is not (chance() < two.share):
                 return first if admitted else second
-        return second if other.expected(now) < one.expected(now) else first
+        # What `expected` says, without calling it for one that is idle: this is done for every request.
+        takes = one.expected(now) if one.outstanding else one.latency * exp((one.heard - now) / DECAY) / one.weight
+        other = two.expected(now) if two.outstanding else two.latency * exp((two.heard - now) / DECAY) / two.weight
+        return second if other < takes else first
 
 
 class LeastConnections:

@@ -100,7 +100,7 @@ def _rank(state: ProviderState[C], now: float) -> float:
 def _share(state: ProviderState[C], now: float, passing: bool) -> float:
     """What slow start leaves of a provider; 1 where it leaves it all, or where nothing is left to share."""
     row = state.passing_row if passing else state.row
-    if row.company.unsteady < len(row.endpoints):
+    if row.unsteady < len(row.endpoints):
         return 1.0
     return max((endpoint.health.share(now) for endpoint in row.endpoints), default=0.0) or 1.0
 
@@ -120,7 +120,7 @@ def _endpoints(state: ProviderState[C], key: bytes, now: float, passing: bool) -
     endpoints = row.endpoints
     if len(endpoints) == 1:
         return endpoints if endpoints[0].health.admits(now) else ()
-    if row.company.unsteady:
+    if row.unsteady:
         return _of_unsteady(state, endpoints, key, now)
     if not endpoints:
         return ()

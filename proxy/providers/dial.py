@@ -97,7 +97,7 @@ async def open_socket(
     loop = asyncio.get_running_loop()
     made: asyncio.Future[socket.socket] = loop.create_future()
 
-    # A future that is awaited is cancelled at once, and whoever awaits it hears of it a turn later.
+    # Whoever awaits a future hears of it a turn later: meanwhile it may be cancelled, or its time be over.
     def connected(sock: socket.socket) -> None:
         if made.cancelled():
             sock.close()
@@ -105,7 +105,7 @@ async def open_socket(
             made.set_result(sock)
 
     def failed(failure: DialFailure) -> None:
-        if not made.cancelled():
+        if not made.done():
             made.set_exception(failure)
 
     connecting = connect(permit, provider, endpoint, resolver, connected, failed, admission)

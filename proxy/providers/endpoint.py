@@ -13,7 +13,7 @@ from proxy.providers.connect import Connected, Connecting, Failed, connect
 from proxy.providers.dial import dial
 from proxy.providers.failure import DialFailure, DialMisuse
 from proxy.providers.guard import Admission
-from proxy.providers.health import Health, Try
+from proxy.providers.health import Health
 from proxy.providers.pool import C, PoolKey
 from proxy.providers.waiting import Waiter
 
@@ -32,11 +32,14 @@ _UNTOLD = frozenset({"full", "local"})
 class EndpointState(Generic[C]):
     """label: `host:port`, as the policy file has it. health: how it does. checked: what its checks saw.
 
+    begin: a request is on its way here; None where it may not be, since something happened after it was chosen. The end
+    is told to what this returns, once, whatever it is; but not why `connect` failed: that is known.
     certificate, certificate_expires: the leaf that it showed last, and when that ends (seconds since the epoch).
     """
 
     __slots__ = (
         "admission",
+        "begin",
         "certificate",
         "certificate_expires",
         "checked",
@@ -54,17 +57,11 @@ class EndpointState(Generic[C]):
         self.key = key
         self.label = label(endpoint)
         self.health = Health(self.label, weight, definition.passive, definition.breaker)
+        self.begin = self.health.begin
         self.admission = Admission()
         self.checked = Checked()
         self.certificate: bytes | None = None
         self.certificate_expires: float | None = None
-
-    def begin(self, now: float) -> Try | None:
-        """A request is on its way here; None where it may not be, since something happened after it was chosen.
-
-        Whatever comes of it, its end is told to what this returns, once; but not why `connect` failed: that is known.
-        """
-        return self.health.begin(now)
 
     def take(self, permit: Permit, now: float) -> tuple[C | None, Sequence[C]]:
         """An idle connection or None, and those that the caller closes. Called once an attempt, before `connect`.

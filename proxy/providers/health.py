@@ -174,7 +174,7 @@ class Try:
 
     def answered(self, seconds: float, now: float) -> None:
         """Its first byte came after so many seconds; or was waited for that long, in vain."""
-        if self._first < 0.0 and self._stage != _OVER:
+        if self._first < 0.0:
             self._first = seconds
             self._health.load.first_byte(seconds, now)
 
@@ -211,6 +211,7 @@ class Try:
         if self._stage != _OVER:
             self._stage = _OVER
             if self._first < 0.0:
+                self._first = 0.0  # it is not waited for any more
                 self._health.load.leave()
             else:
                 self._health.load.end()

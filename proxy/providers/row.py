@@ -11,20 +11,20 @@ READY: Final = 32
 """Of how many endpoints every order is kept ready: they take the square of it."""
 
 
-class Row(Generic[C]):
-    """Endpoints as they are listed. loads: theirs, in the same order. company: what knows of them all.
+class Row(Company, Generic[C]):
+    """Endpoints as they are listed. loads: theirs, in the same order.
 
     orders: by its place, each endpoint and then the others in turn; empty where they are too many.
     """
 
-    __slots__ = ("company", "endpoints", "loads", "orders")
+    __slots__ = ("endpoints", "loads", "orders")
 
     def __init__(self, endpoints: tuple[EndpointState[C], ...]) -> None:
+        super().__init__()
         self.endpoints = endpoints
         self.loads = [endpoint.health.load for endpoint in endpoints]
-        self.company = Company()
         for endpoint in endpoints:
-            endpoint.health.join(self.company)
+            endpoint.health.join(self)
         self.orders = [turned(endpoints, place) for place in range(len(endpoints))] if len(endpoints) <= READY else []
 
 
