@@ -54,7 +54,7 @@ class Attempts:
 
     # fmt: off
     __slots__ = (
-        "_choices", "_dial", "_fresh", "_permit", "_plane", "_planner", "_queued", "_traveller", "_turn",
+        "_choices", "_dial", "_fresh", "_full", "_permit", "_plane", "_planner", "_queued", "_traveller", "_turn",
         "connect", "count", "failure", "place", "tried", "undecided",
     )
     # fmt: on
@@ -79,6 +79,7 @@ class Attempts:
         self._dial: asyncio.Task[None] | None = None
         self._queued: EndpointState[ProviderConnection] | None = None
         self._turn: EndpointState[ProviderConnection] | None = None
+        self._full: EndpointState[ProviderConnection] | None = None
         self._fresh: EndpointState[ProviderConnection] | None = None
         self.failure = UNAVAILABLE
         self.place: EndpointState[ProviderConnection] | None = None
@@ -88,7 +89,6 @@ class Attempts:
 
     def next(self, now: float) -> None:
         """Try the next endpoint that takes it."""
-        full = None
         fresh, self._fresh = self._fresh, None
         for place in self._choices:
             tried = place.begin(now)
@@ -112,7 +112,8 @@ class Attempts:
                 self._begin_dial(place)
                 return
             tried.left()
-            full = full or place
+            self._full = self._full or place
+        full, self._full = self._full, None
         if full is not None:
             self._wait(full, now)
         else:
@@ -125,15 +126,14 @@ class Attempts:
         if self.count > 1:
             self._plane.retried(place)
 
-    # Once more
-
     def following(self, same: bool) -> EndpointState[ProviderConnection] | None:
         """Where the next try would go; it stays the next. same: to the endpoint in hand, on a new connection."""
         place = self.place if same and self.place is not None and not self.place.state.retired else None
         self._fresh = place
         place = place or next(self._choices, None)
-        if place is not None:
-            self._choices = chain((place,), self._choices)
+        if place is None:
+            return self._full
+        self._choices = chain((place,), self._choices)
         return place
 
     def again(self, now: float) -> None:
@@ -243,6 +243,7 @@ class Attempts:
     def last(self) -> None:
         """After the endpoint in hand, try no other."""
         self._choices = iter(())
+        self._full = None
 
     def stop(self) -> None:
         """Try no longer. What is under way at a provider is not touched."""
@@ -301,8 +302,6 @@ class Attempts:
         """It has waited for too long, or too many did."""
         self._queued = None
         self._traveller.unreachable(FULL)
-
-    # Dialling
 
     def _begin_dial(self, place: EndpointState[ProviderConnection], *, its_turn: bool = False) -> None:
         self._traveller.dialling()

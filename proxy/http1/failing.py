@@ -112,13 +112,14 @@ class Failing(Coupled):
         self, attempts: Attempts, problem: Problem, failure: Failure, now: float, waited: float, stale: bool = False
     ) -> None:
         """A try came to nothing before an answer began: make another, if nothing stands against that."""
+        beside = self._hedge is not None and self._hedge.provider is not None
         self._hedge_ends()
         head, place, repeat = self._plan.head, attempts.place, self._repeat
         assert head is not None
         assert place is not None
         if repeat is None:
             first = place.state
-            repeat = Repeat(self._plane, attempts, first.budget, first.definition.timeouts.first_byte)
+            repeat = Repeat(self._plane, attempts, first.budget, first.definition.timeouts.first_byte, int(beside))
             self._repeat = repeat
         permitted = self.withdrawn_at == inf
         granted = repeat.granted(

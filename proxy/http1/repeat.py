@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 class Repeat:
     """Of one request. left: seconds that the next try may take to answer."""
 
-    __slots__ = ("_attempts", "_budget", "_failures", "_longest", "_plane", "_waited", "left")
+    __slots__ = ("_attempts", "_budget", "_longest", "_plane", "_sent", "_waited", "left")
 
-    def __init__(self, plane: "HttpPlane", attempts: Attempts, budget: RetryBudget, longest: float) -> None:
-        """longest: seconds that the first provider had."""
+    def __init__(
+        self, plane: "HttpPlane", attempts: Attempts, budget: RetryBudget, longest: float, beside: int
+    ) -> None:
+        """longest: seconds that the first provider had. beside: tries that were made at the same time."""
         self._plane = plane
         self._attempts = attempts
         self._budget = budget
-        self._failures = 0
+        self._sent = beside
         self._longest = longest
         self._waited = 0.0
         self.left = inf
@@ -51,8 +53,8 @@ class Repeat:
         stale: a connection ended that had served before, so that its endpoint may never have seen the request. waited:
         for an answer. permitted: its permit stands. answered: the client has had some of an answer.
         """
-        self._failures += 1
-        free = stale and self._failures == 1
+        self._sent += 1
+        free = stale and self._sent == 1
         self._waited += waited
         place = self._attempts.following(stale) if permitted else None
         if place is not None:
@@ -66,7 +68,7 @@ class Repeat:
             sent=1,
             body_read=1 if upload is not None and upload.kept is None else 0,
             body_held=0,
-            attempts=self._failures,
+            attempts=self._sent,
             time_left=self.left,
             needed=0.0,
             budget_left=inf if free else self._budget.left(now),

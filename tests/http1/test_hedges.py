@@ -193,6 +193,19 @@ async def test_where_both_fail_the_first_failure_is_the_answer() -> None:
         assert scene.idle()
 
 
+@pytest.mark.parametrize(("attempts", "status"), [(2, 502), (3, 200)])
+async def test_a_second_counts_among_the_tries(attempts: int, status: int) -> None:
+    first = Held(b"first", breaks=True)
+    more = f"retries: {{hedge: 30ms, attempts: {attempts}}}\n"
+    async with border({"first": first, "second": closing(), "third": answering()}, more=more) as scene:
+        client = await asked(scene)
+        await eventually(lambda: metric(scene.stage, "domicile_attempts_total", result="broken") == 1)
+        first.goes.set()
+        assert (await client.response()).status == status
+        assert scene.heard("third") == attempts - 2
+        assert (await scene.log.wait(1))[0]["attempts"] == attempts
+
+
 async def test_a_second_that_cannot_be_connected_changes_nothing() -> None:
     first = Held(b"first")
     async with border({"first": first, "second": answering()}, more=SOON) as scene, black_hole() as hole:

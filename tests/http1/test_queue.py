@@ -12,7 +12,7 @@ from proxy.http1.attempts import Attempts
 from tests.http1.border import Border, border
 from tests.http1.recording import Recorder, turns
 from tests.http1.scenes import eventually, metric, not_before
-from tests.http1.staging import BRITAIN, Client, Conversation, answering, request
+from tests.http1.staging import BRITAIN, Client, Conversation, answering, closing, request
 from tests.providers.peers import take_out
 
 ONE = ", limits: {connections: 1}"
@@ -129,6 +129,24 @@ async def test_another_permitted_provider_comes_before_waiting() -> None:
         for client in clients:
             assert (await client.response()).body == b"ok"
         assert gates["first"].heard == [b"/1", b"/3"]
+
+
+async def test_who_is_full_is_waited_for_where_the_others_fail() -> None:
+    gate = Gate()
+    async with border({"first": gate, "second": closing()}, provider=ONE) as scene:
+        holder = await sent(scene, "/holder")
+        await eventually(lambda: len(gate.heard) == 1)
+        # One that was sent to the second, which broke it; and, with nobody listening there, one that was not.
+        clients = [await sent(scene, "/broken")]
+        await eventually(lambda: waiting(scene) == 1)
+        scene.stage.providers["second"].refuse()
+        clients.append(await sent(scene, "/refused"))
+        await eventually(lambda: waiting(scene) == 2)
+        gate.opened.set()
+        for client in (holder, *clients):
+            assert (await client.response()).body == b"ok"
+        assert gate.heard == [b"/holder", b"/broken", b"/refused"]
+        assert [record["attempts"] for record in await scene.log.wait(3)] == [1, 2, 2]
 
 
 Ending = Callable[[Border, Client], Awaitable[None]]
