@@ -281,7 +281,8 @@ class Stage:
 
     async def _reach_abroad(self) -> None:
         abroad = self.sites["abroad"]
-        assert (await self.ask(xff=BRITAIN)).body == b"abroad"
+        response = await self.ask(xff=BRITAIN)
+        assert response.body == b"abroad", response.body
         assert await self.echoed(b"to a Briton", BRITAIN) == (b"to a Briton", True)
         await until(lambda: len(abroad.heard) == 2)
         self._before = abroad.heard
