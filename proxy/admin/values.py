@@ -44,7 +44,7 @@ class ListenerStatus:
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
     """One endpoint, `host:port`. state: what its breaker lets through, the worst of all workers; trips: how often it
-    opened. evidence: what checks show of its place, rtt: the shortest seconds that one took to connect; None without.
+    opened. evidence: what checks show of its place, rtt: the shortest round trip to it, in seconds; None without.
     """
 
     endpoint: str

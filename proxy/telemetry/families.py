@@ -217,7 +217,7 @@ CHECK_RESULTS = Layout(
 )
 CHECK_RTT = Layout(
     "domicile_check_rtt_seconds",
-    "The shortest time in which an endpoint was ever connected to.",
+    "The shortest round trip to an endpoint that the kernel has seen on a check's connection.",
     "gauge",
     _ENDPOINT,
     join=min,
@@ -249,12 +249,15 @@ NAMES = Layout(
 )
 SHED = Layout("domicile_shed", "Requests turned away because this proxy had too many.", "counter", ("listener",))
 RATE_LIMITED = Layout(
-    "domicile_rate_limited", "Requests turned away by a limit of rate.", "counter", ("listener", "limit")
+    "domicile_rate_limited",
+    "Requests and connections turned away by a limit of rate.",
+    "counter",
+    ("listener", "limit"),
 )
 CONCURRENCY_LIMIT = Layout(
     "domicile_concurrency_limit", "How many requests the workers let in at once, as it is now.", "gauge"
 )
-UNDER_WAY = Layout("domicile_under_way", "Requests that are let in and not ended.", "gauge")
+UNDER_WAY = Layout("domicile_under_way", "Requests that take a place of the limit of concurrency.", "gauge")
 LOOP_LAG = Layout("domicile_loop_lag_seconds", "How late the workers' loops came to a timer.", "histogram", (), _LE)
 SOURCE_ANSWERS = Layout(
     "domicile_source_answers",

@@ -13,7 +13,7 @@ from proxy.telemetry.words import STATES, VERDICTS, State, Verdict
 
 @dataclass(frozen=True, slots=True)
 class EndpointReport:
-    """One endpoint. verdict: None where nothing looks for evidence. rtt: the shortest seconds of connecting to it."""
+    """One endpoint. verdict: None where nothing looks for evidence. rtt: the shortest round trip to it, in seconds."""
 
     provider: str
     zone: str

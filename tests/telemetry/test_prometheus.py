@@ -113,6 +113,18 @@ def test_every_alert_is_tested_to_fire_and_not_to():
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} | {"DomicileCertificateExpires"} == alerts
 
 
+def test_the_documentation_explains_every_alert_and_how_much_it_matters():
+    text = (ROOT / "docs" / "metrics.md").read_text().partition("## Alerts")[2].partition("\n## ")[0]
+    rules = yaml.safe_load((RULES / "rules.yml").read_text())
+    alerts = [rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule]
+
+    named = re.findall(r"(\*\*)?`(Domicile\w+)`", text)
+    assert sorted(named, key=lambda each: each[1]) == sorted(
+        (("**" if rule["labels"]["severity"] == "critical" else "", rule["alert"]) for rule in alerts),
+        key=lambda each: each[1],
+    )
+
+
 def test_the_rules_ask_for_families_that_exist():
     text = (RULES / "rules.yml").read_text()
     asked = set(re.findall(r"\b(domicile_\w+)\b", text))

@@ -73,6 +73,9 @@ class Traffic:
         self.metrics.passed("pass", "own-eu", "eu", "completed").count += 1
         self.metrics.loop_lag.observe(0.001)
         self.metrics.shed("edge").count += 1
+        self.metrics.retries("own-eu", "eu").count += 1
+        for each in self.fleet().endpoints:
+            self.metrics.checks(each.provider, each.zone, each.endpoint, "good").count += 1
         self.metrics.rate_limited("edge", "uploads").count += 1
         self.denied.status[4] += 1
         self.metrics.denials("edge", "no-rule").count += 1
