@@ -17,6 +17,8 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.faults.site import stream
+
 _NEW_NETWORK = 0x40000000
 _NUMBERS = itertools.count(os.getpid())
 
@@ -74,9 +76,7 @@ class Cable:
         with Path(f"/run/netns/{self._name}").open() as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _NEW_NETWORK):
                 raise OSError(ctypes.get_errno(), "setns")
-        sock = socket.socket()
-        sock.bind((self.address, 0))
-        return sock
+        return stream(self.address)
 
 
 def _ip(*words: str) -> None:

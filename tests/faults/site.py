@@ -55,7 +55,7 @@ class Site:
 
     @asynccontextmanager
     async def running(
-        self, tls: ssl.SSLContext | None = None, bound: Callable[[], socket.socket] = lambda: _bound("127.0.0.1")
+        self, tls: ssl.SSLContext | None = None, bound: Callable[[], socket.socket] = lambda: stream("127.0.0.1")
     ) -> AsyncIterator["Site"]:
         """tls: spoken at both ports. bound: makes the socket of each."""
         speaks = (self._http, self._raw)
@@ -152,8 +152,9 @@ class Site:
             await writer.drain()
 
 
-def _bound(address: str) -> socket.socket:
-    sock = socket.socket()
+def stream(address: str) -> socket.socket:
+    """A bound socket. asyncio sends at once, without waiting for an ACK, where the socket says that it is TCP's."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.bind((address, 0))
     return sock
 
