@@ -22,7 +22,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -227,13 +227,11 @@ class Stage:
 
     def at_providers(self, worker: int) -> int:
         """How many connections to the links a process has open."""
-        ports = {f":{each.port:04X}" for each in self.every_link}
-        inodes = {
-            f"socket:[{fields[9]}]"
-            for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
-            if (fields := line.split())[2][-5:] in ports
-        }
-        return len(inodes & _held(worker))
+        return len(_connected_to({each.port for each in self.every_link}) & _held(worker))
+
+    def served_by(self, worker: int, client: Client) -> bool:
+        """Whether a process has a client's connection."""
+        return bool(_connected_to({client.writer.get_extra_info("sockname")[1]}) & _held(worker))
 
     async def aside(self, blocking: Callable[..., T], *arguments: Any) -> T:
         """Something that blocks, while the providers go on."""
@@ -401,6 +399,13 @@ async def staged(
     """The process with the policy of `Stage.policy`, whose arguments these are; options as for tests/running.py."""
     async with scene(folder) as stage, serving(stage, stage.policy(**policy), accounted=accounted, **(options or {})):
         yield stage
+
+
+def _connected_to(ports: Collection[int]) -> set[str]:
+    """The sockets whose other side has one of these ports, as `_held` has them."""
+    ends = {f":{port:04X}" for port in ports}
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {f"socket:[{fields[9]}]" for fields in lines if fields[2][-5:] in ends}
 
 
 def _held(pid: int) -> set[str]:

@@ -1,12 +1,15 @@
 """What an operator does while requests and connections are under way: a broken policy, and the end."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.faults.staging import FIRST_BYTE, Stage, staged, until, within
 from tests.http1.staging import request
@@ -104,3 +107,36 @@ async def test_sigterm_under_load_ends_everything_in_order(tmp_path: Path) -> No
         assert len(records) == stage.asked + stage.passed
         assert {each["reason"] for each in records} == {None}
         stage.nothing_elsewhere()
+
+
+async def test_a_worker_that_is_killed_costs_its_own_connections_and_no_others(tmp_path: Path) -> None:
+    async with staged(tmp_path, accounted=False, more="workers: 2") as stage:
+        victim, other = stage.proxy.workers()
+        clients = [await stage.client() for _ in range(16)]
+        for client in clients:
+            await client.send(request())
+            assert (await client.response()).body == b"first"
+        lost = [client for client in clients if stage.served_by(victim, client)]
+        kept = [client for client in clients if stage.served_by(other, client)]
+        assert lost
+        assert kept
+        assert len(lost) + len(kept) == len(clients)
+        for client in clients:
+            await client.send(request("/wait", method="POST", body=b"under way"))
+        await until(lambda: sum(each.count(b"POST /wait") for each in stage.sites["first"].heard) == len(clients))
+        os.kill(victim, signal.SIGKILL)
+        with within(FIRST_BYTE):
+            for client in lost:
+                with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                    await client.response()
+            stage.sites["first"].go.set()
+            for client in kept:
+                assert (await client.response()).body == b"first"
+        async with asyncio.timeout(30):
+            while await stage.total("domicile_workers") != 2:
+                await asyncio.sleep(0.05)
+        assert await stage.total("domicile_worker_restarts_total") == 1
+        for _ in range(20):
+            assert (await stage.ask()).body == b"first"
+        assert stage.sites["second"].heard == []
+        assert [each["reason"] for each in await stage.records(2 + 32 - len(lost) + 20)] == [None] * (54 - len(lost))
