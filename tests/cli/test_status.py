@@ -133,7 +133,7 @@ def test_a_rate_is_that_of_the_answers_that_are_kept(steps):
 
 PICTURE = """\
 Domicile 0.1.0  up 20 s  2 of 4 workers  policy sha256:00
-150 requests/s  3 connections  5 of 64 under way  lag p99 -  (over 8 s)
+150 req/s  3 clients  5 of 64 under way  lag p99 -  (over 8 s)
 ! workers that died: 1
 
 zone, provider  state       req/s to prov. to client    p50    p99 first byte
@@ -144,6 +144,7 @@ eu              down
 elsewhere       no provider
 
 denied  home-unknown 30  no-rule 410 (50/s)  rate-limited 2  shed 4
+waiting  china-telecom 1
 
 endpoint        provider      breaker   trips round trip evidence
 ct2.example:443 china-telecom half-open     3     2.0 ms country-mismatch
@@ -348,7 +349,7 @@ def test_piped_it_is_drawn_once(serving: Running):
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Domicile ")
-    assert "since its start" in done.stdout
+    assert "(since start)" in done.stdout
     assert re.search(r"^  own +healthy +", done.stdout, re.MULTILINE)
     assert max(map(len, done.stdout.splitlines())) <= 80
 

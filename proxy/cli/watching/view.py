@@ -1,6 +1,6 @@
 """The picture that `domicile status` draws: what an operator looks for first stands first. Eighty columns suffice."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from rich.console import Group, RenderableType
@@ -27,6 +27,8 @@ def picture(history: History, unicode: bool, note: str | None = None) -> Group:
     if trouble := _trouble(status, note):
         parts.append(trouble)
     parts += ["", _zones(history, unicode), "", _denials(history)]
+    if waiting := {each.name: each.waiting for each in status.providers if each.waiting}:
+        parts.append(_waiting(waiting))
     if any(each.endpoints for each in status.providers):
         parts += ["", _endpoints(status)]
     return Group(*parts)
@@ -49,12 +51,12 @@ def _load(history: History) -> Text:
     load = history.last.load
     seconds = history.seconds
     parts = [
-        f"{count(history.rate(lambda each: each.load.requests))} requests/s",
-        f"{history.last.connections} connections",
-        f"{load.under_way} of {load.limit} under way" if load.limit else "",
+        f"{count(history.rate(lambda each: each.load.requests))} req/s",
+        f"{count(history.last.connections)} clients",
+        f"{count(load.under_way)} of {count(load.limit)} under way" if load.limit else "",
         f"lag p99 {short(history.loop_lag().p99)}",
     ]
-    over = "since its start" if seconds is None else f"over {long(seconds)}"
+    over = "since start" if seconds is None else f"over {long(seconds)}"
     return Text("  ".join(filter(None, parts))).append(f"  ({over})", "dim")
 
 
@@ -123,6 +125,14 @@ def _denials(history: History) -> Text:
         text.append(f"  {reason} ").append(count(number), "bold")
         if history.seconds is not None and rate:
             text.append(f" ({count(rate)}/s)", "yellow")
+    return text
+
+
+def _waiting(waiting: Mapping[str, int]) -> Text:
+    """How many wait now for providers that are full."""
+    text = Text("waiting", "dim")
+    for name, number in waiting.items():
+        text.append(f"  {name} ").append(count(number), "bold yellow")
     return text
 
 
