@@ -4,6 +4,7 @@ import json
 import math
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.authority import self_signed
+from tests.authority import Issued, make_authority
 from tests.identity.mmdb_files import mmdb
 from tests.peers.prometheus import Prometheus, Series, prometheus
 from tests.running import Running, start
@@ -75,7 +76,11 @@ providers:
     dial: [127.0.0.0/8]
     health: {{path: /, interval: 500ms}}
     limits: {{connections: 1, queue: {{most: 4, longest: 50ms}}}}
-  own: {{operator: Example Inc, zone: elsewhere, endpoints: ["http://127.0.0.1:{port}"]}}
+  own:
+    operator: Example Inc
+    zone: elsewhere
+    endpoints: ["https://127.0.0.1:{encrypted}"]
+    tls: {{ca: {authority}, server_name: own.example}}
   own-raw: {{operator: Example Inc, zone: elsewhere, endpoints: ["tcp://127.0.0.1:{port}"]}}
 subject:
   trusted_proxies: [127.0.0.0/8]
@@ -152,19 +157,29 @@ class Clients(threading.Thread):
         connection.close()
 
 
+def tls_context(issued: Issued) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.certificate, issued.key)
+    return context
+
+
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     folder = tmp_path_factory.mktemp("grafana")
-    issued = self_signed(folder, ["edge.example"])
+    authority = make_authority(folder)
+    edge, own = authority.issue(names=["edge.example"]), authority.issue(names=["own.example"])
     with ExitStack() as running:
         closed = running.enter_context(socket.socket())
         closed.bind(("127.0.0.1", 0))  # It does not listen, and nobody else can.
         service = running.enter_context(provider())
+        encrypted = running.enter_context(provider(tls_context(own)))
         policy = POLICY.format(
             port=service.server_address[1],
+            encrypted=encrypted.server_address[1],
             closed=closed.getsockname()[1],
-            certificate=issued.certificate,
-            key=issued.key,
+            authority=authority.certificate,
+            certificate=edge.certificate,
+            key=edge.key,
         )
         database = {"country.mmdb": mmdb(COUNTRIES, int(time.time()) - 3600)}
         proxy = running.enter_context(start(policy, folder, database))
@@ -198,6 +213,13 @@ def test_every_query_has_an_answer(asked: Prometheus) -> None:
     assert {title for title, answer in answers.items() if not answer} == set()
     low = {title: answers[title] for title, labels in SHOWN.items() if not picked(answers[title], labels) > 0}
     assert low == {}
+
+
+@pytest.mark.debian
+def test_a_providers_own_certificate_is_among_those_that_expire(asked: Prometheus) -> None:
+    names = {series.labels["name"] for series in asked.query(interpolated(QUERIES["Certificates A"]))}
+
+    assert any(re.fullmatch(r"own 127\.0\.0\.1:\d+", name) for name in names), names
 
 
 @pytest.mark.debian

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -67,8 +68,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def provider() -> Iterator[Provider]:
+def provider(tls: ssl.SSLContext | None = None) -> Iterator[Provider]:
     with Provider() as running:
+        if tls is not None:
+            running.socket = tls.wrap_socket(running.socket, server_side=True)
         thread = Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
