@@ -36,7 +36,7 @@ class Admission:
             self._stirred = True
             self._began = now
             self._loop.call_soon(self._turned)
-        if self.limit.begin():
+        if self.limit.begin(now - self._began):
             self._let_in += 1
             return True
         return False

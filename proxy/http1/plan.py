@@ -44,6 +44,9 @@ TABLE_SIZE: Final = 4 * 1024 * 1024
 LEAST_KEPT: Final = 1024
 """Bytes that a head counts for at least, so that short ones are not too many: 4,096 of them."""
 
+TURNED_AWAY_KEPT: Final = 512
+"""Plans of what was turned away that are kept."""
+
 TURNED_AWAY: Final = Refusal(503, "overload")
 """The verdict on what there is no room for. Its framing is known, so it is not answered as other refusals are."""
 
@@ -137,6 +140,8 @@ class Planner:
         self._types = line.sources.tlv_types
         self._table: dict[tuple[bytes, str], Plan] = {}
         self._kept = 0
+        self._turned_away: dict[tuple[bytes, str], Plan] = {}
+        self._turned_away_legs: dict[tuple[str, str, str], Leg] = {}
 
     def plan(self, arrival: Arrival, head_bytes: bytes, now: float) -> Plan:
         """The plan for a whole head that arrived at `now` (epoch seconds)."""
@@ -175,11 +180,31 @@ class Planner:
 
     def undecided(self, arrival: Arrival, head_bytes: bytes) -> Plan:
         """The plan for what is turned away before it is decided: how it is framed is all that is known of it."""
-        known = self._table.get((head_bytes, arrival.key))
-        head = read_request_head(head_bytes, self._head_limits) if known is None else known.head
-        if isinstance(head, Refusal):
-            return Plan(head_bytes, None, head)
-        return Plan(head_bytes, head, TURNED_AWAY)
+        key = (head_bytes, arrival.key)
+        plan = self._turned_away.get(key)
+        if plan is not None:
+            return plan
+        known = self._table.get(key)
+        head = None if known is None else known.head
+        if head is None:
+            read = read_request_head(head_bytes, self._head_limits)
+            if isinstance(read, Refusal):
+                return Plan(head_bytes, None, read)
+            head = read
+        plan = Plan(head_bytes, head, TURNED_AWAY)
+        # All of one client, method and host share a record: most heads come once.
+        like = (arrival.key, head.method, head.authority.host)
+        leg = self._turned_away_legs.get(like)
+        if leg is None:
+            if len(self._turned_away_legs) >= TURNED_AWAY_KEPT:
+                self._turned_away_legs.clear()
+            leg = self._turned_away_legs[like] = self._leg(arrival, plan, None)
+        plan.legs[None] = leg
+        if len(head_bytes) <= LARGEST_KEPT:
+            if len(self._turned_away) >= TURNED_AWAY_KEPT:
+                self._turned_away.clear()
+            self._turned_away[key] = plan
+        return plan
 
     def leg(self, arrival: Arrival, plan: Plan, place: EndpointState[ProviderConnection] | None) -> Leg:
         """The way of this plan to one endpoint of a permitted provider; None: to no provider."""

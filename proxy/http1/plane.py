@@ -23,6 +23,7 @@ from proxy.identity.answers import Pending
 from proxy.providers.endpoint import EndpointState
 from proxy.providers.rates import Exceeded
 from proxy.telemetry.access_log import AccessLog
+from proxy.telemetry.cells import Cell
 from proxy.telemetry.metrics import Attempt, Metrics
 from proxy.telemetry.request_ids import RequestIds
 from proxy.wire.refusal import Refusal
@@ -196,7 +197,8 @@ class HttpPlane:
         if plan.head is None:
             exchange.begin()
         else:
-            self.metrics.shed(client.arrival.listener.name).count += 1
+            cell = self._sheds.get(client.arrival.listener.name) or self.metrics.shed(client.arrival.listener.name)
+            cell.count += 1
             exchange.turn_away(problems.SHED)
 
     def redecide_when(self, pending: Pending, client: ClientConnection) -> None:
@@ -252,9 +254,10 @@ class HttpPlane:
         self.hedges.after = line.policy.retries.hedge
         self.planner = planner
         self.admission.limit.renew(line.policy.overload)
+        self._sheds = shed = dict[str, Cell]()
         for listener in line.policy.listeners:
             if listener.protocol == "http":
-                self.metrics.shed(listener.name)
+                shed[listener.name] = self.metrics.shed(listener.name)
                 for each in line.policy.rates.limits:
                     self.metrics.rate_limited(listener.name, each.name)
         for provider in line.policy.providers:

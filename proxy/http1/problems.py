@@ -6,6 +6,7 @@ Problem details (RFC 9457) with a stable `reason`, and nothing of the inside.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from math import ceil
 from typing import Final
@@ -121,6 +122,24 @@ _DETAILS: Final = {
 
 def written(problem: Problem, to: RequestHead | None, request_id: bytes, keep: bool) -> bytes:
     """One whole answer. to: the request, None where there was no whole head. keep: the connection stays."""
+    start, framing, body = _shape(problem, keep, to is not None and to.version == 0)
+    # An id of our own says nothing to JSON; one that a trusted proxy gave may.
+    quoted = b'"%b"' % request_id if request_id.isalnum() else json.dumps(request_id.decode("ascii")).encode("ascii")
+    return b"%b%d\r\nX-Request-Id: %b\r\n%b%b" % (
+        start,
+        len(body) + len(quoted) + 1,
+        request_id,
+        framing,
+        b"" if to is not None and to.method == "HEAD" else b"%b%b}" % (body, quoted),
+    )
+
+
+@lru_cache(maxsize=256)
+def _shape(problem: Problem, keep: bool, old: bool) -> tuple[bytes, bytes, bytes]:
+    """What all answers of one kind share: up to the length, from the other fields to the body, and up to the id.
+
+    old: to HTTP/1.0. There is one for each reason, but for those that tell the client when to come again.
+    """
     phrase = HTTPStatus(problem.status).phrase
     details: dict[str, object] = {
         "type": "about:blank",
@@ -130,16 +149,9 @@ def written(problem: Problem, to: RequestHead | None, request_id: bytes, keep: b
     }
     if problem.reason in _DETAILS:
         details["detail"] = _DETAILS[problem.reason]
-    details["request_id"] = request_id.decode("ascii")
+    start = b"HTTP/1.1 %d %b\r\n" % (problem.status, phrase.encode("ascii"))
+    start += b"Content-Type: application/problem+json\r\nCache-Control: no-store\r\nContent-Length: "
+    framing = CLOSE if not keep else KEEP if old else b""
+    framing = b"".join((*(line + b"\r\n" for line in problem.lines), framing, b"\r\n"))
     body = json.dumps(details, separators=(",", ":")).encode("ascii")
-    return b"".join(
-        (
-            b"HTTP/1.1 %d %b\r\n" % (problem.status, phrase.encode("ascii")),
-            b"Content-Type: application/problem+json\r\nCache-Control: no-store\r\n",
-            b"Content-Length: %d\r\nX-Request-Id: %b\r\n" % (len(body), request_id),
-            *(line + b"\r\n" for line in problem.lines),
-            CLOSE if not keep else KEEP if to is not None and to.version == 0 else b"",
-            b"\r\n",
-            b"" if to is not None and to.method == "HEAD" else body,
-        )
-    )
+    return start, framing, body[:-1] + b',"request_id":'

@@ -1,8 +1,9 @@
 """How many requests are let in at once, by what latency tells: what is above is shed, so that the admitted stay quick.
 
 - Latency is what a request waits here: what others take is told apart, or a slow provider would shed the requests of
-  the quick ones. It is averaged over windows; `unloaded` is the average with nothing queued. A sample counts only if it
-  began under the limit as it is now.
+  the quick ones. What counts is the median of a window: a machine that stands still for a moment makes no queue that
+  shedding would cure. `unloaded` is the one with nothing queued. A sample counts only if it began under the limit as it
+  is now.
 - `tolerance` is of the whole: what requests wait elsewhere, `elsewhere`, is added to both sides. It moves slowly, and
   only so much of it counts, so that no provider is slow enough to let a queue grow without bound here.
 - Up to half-way to the tolerance the limit grows, where it was reached. Above, it shrinks by as much as latency is too
@@ -10,15 +11,17 @@
   take is unloaded, whatever it was before.
 - Latency can also rise for reasons that no limit cures: larger answers, a busy machine. So beyond the tolerance the
   limit is halved for one window, as an experiment. If latency follows, the queue is ours, and the limit stays. If not,
-  it comes back, and `unloaded` is what was seen.
+  it comes back, and `unloaded` is what was seen, but at most twice the tolerance at a time: a window may be odd.
 - `unloaded` can have been measured under load, at a start into a storm. So while it sheds, the same experiment is made
   every PROBE seconds.
+- A storm can begin within a window: who has waited for `patience` already when its turn comes is shed, whatever the
+  limit.
 - Who is parked, because it waits for others for long, does not count against the limit, only against `most`.
 
 It starts without a limit but `most`. Sans I/O; `now` is monotonic seconds.
 """
 
-from math import sqrt
+from math import inf, sqrt
 from typing import Final
 
 from proxy.policy.balance import Concurrency
@@ -27,7 +30,10 @@ WINDOW: Final = 0.1
 """Seconds that a window lasts at least."""
 
 SAMPLES: Final = 64
-"""Samples that a window has at least."""
+"""Requests that a window has at least."""
+
+TURNS: Final = 5
+"""Times that a window is told of at least."""
 
 PROBE: Final = 5.0
 """Seconds of shedding after which it is tried whether fewer at once are quicker."""
@@ -37,6 +43,9 @@ FOLLOWS: Final = 0.75
 
 LEAST_ELSEWHERE: Final = 0.001
 """Seconds: what is waited here is no overload before anybody notices it."""
+
+PATIENCE: Final = 0.05
+"""Seconds that one may have waited here at least: a burst, or a machine that stood still, is worked off."""
 
 MOST_ELSEWHERE: Final = 0.1
 """Seconds of what is waited elsewhere that count at most."""
@@ -50,12 +59,11 @@ class ConcurrencyLimit:
     """limit: how many may be worked on. under_way: those let in and not ended. shed: those refused so far.
 
     working: those under way and not parked. unloaded, elsewhere: seconds; None before the first window, 0.0 before
-    anybody told. There is one `end` for each `begin` that said yes.
+    anybody told. patience: seconds. There is one `end` for each `begin` that said yes.
     """
 
     __slots__ = (
         "_away",
-        "_away_count",
         "_before",
         "_count",
         "_fast",
@@ -65,9 +73,10 @@ class ConcurrencyLimit:
         "_rules",
         "_shed_before",
         "_since",
-        "_sum",
+        "_waits",
         "elsewhere",
         "limit",
+        "patience",
         "shed",
         "under_way",
         "unloaded",
@@ -82,6 +91,7 @@ class ConcurrencyLimit:
         self.working = 0
         self.shed = 0
         self.elsewhere = 0.0
+        self.patience = PATIENCE if rules.adaptive else inf
         self.unloaded: float | None = None
         self._before: tuple[float, float] | None = None  # limit and latency before the experiment under way
         self._probe_at = now + PROBE
@@ -95,11 +105,12 @@ class ConcurrencyLimit:
         old, self._rules = self._rules, rules
         free = not rules.adaptive or self._limit >= old.most
         self._before = None
+        self.patience = PATIENCE if rules.adaptive else inf
         self._set(float(rules.most) if free else self._limit)
 
-    def begin(self) -> bool:
-        """Whether one more is let in."""
-        if self.working >= self.limit or self.under_way >= self._rules.most:
+    def begin(self, waited: float = 0.0) -> bool:
+        """Whether one more is let in. waited: seconds that it has waited here already."""
+        if self.working >= self.limit or waited > self.patience or self.under_way >= self._rules.most:
             self.shed += 1
             return False
         self.under_way += 1
@@ -118,23 +129,25 @@ class ConcurrencyLimit:
         if not parked:
             self.working -= 1
         if elsewhere is not None:
-            self._away += elsewhere
-            self._away_count += 1
+            self._away.append(elsewhere)
 
     def observe(self, latency: float, began: float, now: float, count: int = 1) -> None:
         """So many that were let in waited so many seconds here, from `began` on."""
         if began < self._since:
             return
-        self._sum += latency * count
+        self._waits.append(latency)
         self._count += count
-        if self._count >= SAMPLES and now - self._since >= WINDOW and self._rules.adaptive:
-            self._judge(self._sum / self._count, now)
+        if self._count >= SAMPLES and now - self._since >= WINDOW and len(self._waits) >= TURNS:
+            if self._rules.adaptive:
+                self._judge(_median(self._waits), now)
+            else:
+                self._open_window(now)
 
     def _judge(self, latency: float, now: float) -> None:
-        """A window is over: what its average latency says of the limit."""
+        """A window is over: what its latency says of the limit."""
         rules, unloaded = self._rules, self.unloaded
-        if self._away_count:
-            away = min(max(self._away / self._away_count - latency, LEAST_ELSEWHERE), MOST_ELSEWHERE)
+        if self._away:
+            away = min(max(_median(self._away) - latency, LEAST_ELSEWHERE), MOST_ELSEWHERE)
             self.elsewhere = away if unloaded is None else self.elsewhere + _SLOWLY * (away - self.elsewhere)
         reached = self._peak >= self.limit
         if unloaded is None:
@@ -158,6 +171,7 @@ class ConcurrencyLimit:
                 self._set(self._limit * aim / latency)
             elif latency > self._times(unloaded, rules.tolerance):
                 self._set(min(self._limit, self._peak))
+        self.patience = max(PATIENCE, 2 * self._times(self.unloaded or 0.0, rules.tolerance))
         self._open_window(now)
 
     def _conclude(self, limit: float, before: float, latency: float, now: float) -> None:
@@ -167,7 +181,7 @@ class ConcurrencyLimit:
         self._probe_at = now + PROBE
         if latency > before * FOLLOWS:
             self._fast = before > self._times(self.unloaded, self._rules.tolerance)
-            self.unloaded = latency
+            self.unloaded = min(latency, self._times(self.unloaded, 2 * self._rules.tolerance))
             self._set(limit)
         else:
             self.unloaded = min(self.unloaded, latency)
@@ -193,12 +207,16 @@ class ConcurrencyLimit:
 
     def _open_window(self, now: float) -> None:
         self._since = now
-        self._sum = 0.0
+        self._waits: list[float] = []
         self._count = 0
-        self._away = 0.0
-        self._away_count = 0
+        self._away: list[float] = []
         self._peak = self.working
         self._shed_before = self.shed
+
+
+def _median(seen: list[float]) -> float:
+    seen.sort()
+    return seen[len(seen) // 2]
 
 
 def _towards(before: float, latency: float) -> float:

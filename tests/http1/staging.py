@@ -25,6 +25,7 @@ from proxy.identity.country import open_countries
 from proxy.identity.identify import open_sources
 from proxy.identity.networks import Networks
 from proxy.providers.fleet import Fleet
+from proxy.providers.rates import RateLimits
 from proxy.providers.resolve import Resolver
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import Metrics
@@ -268,7 +269,8 @@ class Stage:
         countries = open_countries(policy.geoip, time.time())
         fleet = Fleet.open(policy, self.resolver) if old is None else old.fleet.renewed(policy)[0]
         sources = open_sources(policy.subject, policy.zones, countries)
-        return Line(policy, sources, countries, Networks(policy.subject.trusted_proxies), fleet)
+        rates = RateLimits.open(policy.rates, None if old is None else old.rates)
+        return Line(policy, sources, countries, Networks(policy.subject.trusted_proxies), fleet, rates=rates)
 
     async def client(self) -> Client:
         client = Client(*await asyncio.open_connection("127.0.0.1", self.port))

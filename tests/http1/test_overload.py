@@ -1,0 +1,300 @@
+"""What there is no room for is turned away at once, and whoever was let in gives up its place exactly once."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from proxy.http1 import admission, plane
+from proxy.http1.admission import Admission
+from proxy.policy.balance import Concurrency
+from proxy.providers.concurrency import PATIENCE, SAMPLES, TURNS, WINDOW
+from tests.http1.scenes import SWITCHED, UPGRADE, eventually, half_close, metric, reset, told
+from tests.http1.staging import BRITAIN, MAINLAND, Client, Conversation, Script, Stage, answering, request, staged
+from tests.http1.test_waiting import Asking, ask_by, at_home
+
+ONE = "overload: {adaptive: false, most: 1}"
+
+
+def holding(gate: asyncio.Event) -> Script:
+    """Answers each request once the gate is open."""
+
+    async def script(conversation: Conversation) -> None:
+        while True:
+            await conversation.read_head()
+            await gate.wait()
+            await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    return script
+
+
+def under_way(stage: Stage) -> tuple[int, int]:
+    limit = stage.plane.admission.limit
+    return limit.under_way, limit.working
+
+
+async def occupy(stage: Stage) -> Client:
+    """A request of which the provider has the head, and that holds the only place."""
+    client = await stage.client()
+    await client.send(request("/first"))
+    await eventually(lambda: any(b"GET /first " in head for head in stage.providers["cn"].heads))
+    return client
+
+
+async def test_what_is_above_the_limit_is_turned_away_and_may_come_again() -> None:
+    gate = asyncio.Event()
+    async with staged({"cn": holding(gate)}, more=ONE) as stage:
+        first = await occupy(stage)
+        second = await stage.client()
+        for repeated in range(3):
+            await second.send(request("/second"))
+            response = await second.response()
+            assert (response.status, response.reason) == (503, "overload")
+            assert response.header("retry-after") == "5"
+            assert metric(stage, "domicile_shed_total", listener="edge") == repeated + 1
+        assert metric(stage, "domicile_concurrency_limit") == metric(stage, "domicile_under_way") == 1
+        assert len(stage.providers["cn"].conversations) == 1
+        gate.set()
+        assert (await first.response()).body == b"ok"
+        await second.send(request("/second"))
+        assert (await second.response()).body == b"ok"
+        records = await told(stage, 5)
+        assert [record["reason"] for record in records] == ["overload"] * 3 + [None] * 2
+        assert {record["home"] for record in records[:3]} == {"unknown"}  # nothing was decided
+        assert {record["provider"] for record in records[:3]} == {None}
+        assert under_way(stage) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "reason", "stays"),
+    [
+        (request(), 503, "overload", True),
+        (request(method="HEAD"), 503, None, True),
+        (request(method="PUT", body=b"12345"), 503, "overload", False),
+        (request(method="PUT", headers="Transfer-Encoding: chunked") + b"0\r\n\r\n", 503, "overload", False),
+        (request(headers="Connection: close"), 503, "overload", False),
+        (request(version="1.0"), 503, "overload", False),
+        (request(headers="Expect: 100-continue\r\nContent-Length: 5"), 503, "overload", False),
+        (request(headers=UPGRADE), 503, "overload", True),
+        (request(xff="nobody"), 503, "overload", True),  # what is not looked at is not judged
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, None, False),
+    ],
+)
+async def test_the_connection_stays_if_it_is_known_where_the_next_request_begins(
+    data: bytes, status: int, reason: str | None, stays: bool
+) -> None:
+    gate = asyncio.Event()
+    async with staged({"cn": holding(gate)}, more=ONE) as stage:
+        await occupy(stage)
+        client = await stage.client()
+        await client.send(data)
+        response = await client.response(data.split(b" ")[0].decode())
+        assert response.status == status
+        if reason is not None:
+            assert response.reason == reason
+        assert metric(stage, "domicile_shed_total") == (status == 503)
+        if stays:
+            await client.send(request())
+            assert (await client.response()).status == 503
+        else:
+            assert await client.closed()
+        assert len(stage.providers["cn"].conversations) == 1
+        gate.set()
+
+
+async def test_whoever_was_let_in_gives_up_its_place_once() -> None:
+    """However it ends. Were a place given up twice, more than `most` would be let in; never, and none would be."""
+
+    async def script(conversation: Conversation) -> None:
+        head = await conversation.read_head()
+        if b"/whole" in head:
+            await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+            return
+        if b"/cut" in head:
+            await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")
+            return
+        if b"/garbage" in head:
+            await conversation.say(b"garbage\r\n\r\n")
+        elif b"/tunnel" in head:
+            await conversation.say(SWITCHED)
+            await conversation.read_some()
+            return
+        await conversation.wait_end()
+
+    more = "overload: {adaptive: false, most: 5}\nlimits: {body: 10}"
+    async with staged({"cn": script, "eu": answering(b"eu")}, more=more) as stage:
+        expected = 0
+
+        async def ends(data: bytes, how: Callable[[Client], None] | None = None) -> None:
+            nonlocal expected
+            expected += 1
+            client = await stage.client()
+            await client.send(data)
+            if how is not None:
+                await eventually(lambda: under_way(stage) == (1, 1))
+                how(client)
+            else:
+                await client.head()
+            client.close()
+            await eventually(lambda: under_way(stage) == (0, 0))
+            await stage.records(expected)
+            assert under_way(stage) == (0, 0)
+
+        await ends(request("/whole"))
+        await ends(request("/cut"))
+        await ends(request("/garbage"))
+        await ends(request("/silent"), half_close)
+        await ends(request("/silent"), reset)
+        await ends(request("/upload", method="PUT", headers="Content-Length: 9"), reset)
+        await ends(request("/upload", method="PUT", headers="Content-Length: 11"))
+        await ends(request("/", xff=BRITAIN))  # denied: nobody is permitted
+        tunnel = await stage.client()
+        await tunnel.send(request("/tunnel", headers=UPGRADE))
+        assert (await tunnel.head()).status == 101
+        assert under_way(stage) == (1, 1)
+        await tunnel.send(b"the last")
+        assert await tunnel.closed()
+        assert under_way(stage)[0] == 1  # the other way is still open
+        tunnel.close()
+        await eventually(lambda: under_way(stage) == (0, 0))
+        expected += 1
+        # One that waits for a source, answered and left.
+        ask_by(stage, asking := Asking(1, at_home))
+        await ends(request("/asked"))
+        assert asking.asked == 1
+        ask_by(stage, asking := Asking(1, at_home))
+        asking.hold = True
+        await ends(request("/asked-again"), reset)
+        await told(stage, expected)
+
+
+async def test_a_mistake_of_ours_keeps_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError
+
+    async with staged({"cn": answering()}, more=ONE) as stage:
+        monkeypatch.setattr(stage.plane.planner, "plan", broken)
+        client = await stage.client()
+        await eventually(lambda: stage.plane.open_connections == 1)
+        (connection,) = stage.plane._connections
+        with pytest.raises(RuntimeError):
+            stage.plane.begin(connection, request())
+        assert under_way(stage) == (0, 0)
+        monkeypatch.undo()
+        await client.send(request())
+        assert (await client.response()).status == 200
+
+
+async def test_who_is_under_way_for_long_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tunnel, an answer without end, a slow provider: none of it is work of ours."""
+    monkeypatch.setattr(plane, "PARKED", -1.0)
+    gate = asyncio.Event()
+    async with staged({"cn": holding(gate)}, more="overload: {adaptive: false, most: 2}") as stage:
+        first, second = await occupy(stage), await occupy(stage)
+        await eventually(lambda: under_way(stage) == (2, 0))
+        # `most` counts all of them.
+        assert (await stage.ask(request())).reason == "overload"
+        gate.set()
+        assert (await first.response()).body == (await second.response()).body == b"ok"
+        await eventually(lambda: under_way(stage) == (0, 0))
+
+
+async def test_a_reload_brings_another_limit() -> None:
+    gate = asyncio.Event()
+    async with staged({"cn": holding(gate)}, more=ONE) as stage:
+        await occupy(stage)
+        assert (await stage.ask(request())).reason == "overload"
+        path = stage.directory / "policy.yaml"
+        stage.plane.swap(stage.line(path.read_text().replace("most: 1", "most: 2"), stage.plane.line))
+        second = await stage.client()
+        await second.send(request("/second"))
+        await eventually(lambda: len(stage.providers["cn"].heads) == 2)
+        assert (await stage.ask(request())).reason == "overload"
+        gate.set()
+        assert (await second.response()).status == 200
+
+
+async def test_the_same_head_is_turned_away_and_served_in_turns() -> None:
+    """What is remembered of a head that was turned away is not taken for a decision, nor the other way round."""
+    async with staged({"cn": answering(b"cn"), "eu": answering(b"eu")}, more=ONE) as stage:
+        limit = stage.plane.admission.limit
+        client = await stage.client()
+        for xff, body in [(None, None), (MAINLAND, b"cn"), (None, None), (MAINLAND, b"cn")] * 2:
+            full = body is None
+            if full:
+                assert limit.begin()
+            await client.send(request("/alike", xff=xff or MAINLAND))
+            response = await client.response()
+            assert (response.status, response.body) == (200, body) or (full and response.reason == "overload")
+            if full:
+                limit.end()
+        homes = [record["home"] for record in await told(stage, 8)]
+        assert homes == ["unknown", "cn-mainland"] * 4
+
+
+# What the limit learns from
+
+
+class Turns:
+    """A loop and a clock that stand still until they are told: `call_soon` is the end of a turn."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.soon: list[Callable[[], None]] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.soon.append(callback)
+
+    def turn(self, entering: int, each: float, admitted: Admission) -> int:
+        """So many come in one turn, each taking so long; how many were let in and are over at its end."""
+        let_in = 0
+        for _ in range(entering):
+            let_in += admitted.enter(self.now)
+            self.now += each
+        (end,) = self.soon
+        self.soon.clear()
+        end()
+        for _ in range(let_in):
+            admitted.limit.end()
+        return let_in
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
+    turns = Turns()
+    monkeypatch.setattr(admission, "time", turns)
+    return turns
+
+
+def test_a_turn_is_told_once_with_all_that_were_let_in(turns: Turns) -> None:
+    admitted = Admission(turns, Concurrency())  # type: ignore[arg-type]
+    limit = admitted.limit
+    for _ in range(20):
+        assert turns.turn(10, 0.0001, admitted) == 10
+        turns.now += WINDOW / 5
+    assert limit.unloaded == pytest.approx(0.001)
+    assert limit.limit == 10_000
+
+
+def test_long_turns_bring_the_limit_down_and_who_waited_for_long_in_one_is_turned_away(turns: Turns) -> None:
+    admitted = Admission(turns, Concurrency())  # type: ignore[arg-type]
+    limit = admitted.limit
+    for _ in range(TURNS * 4):
+        turns.turn(SAMPLES, 0.0000001, admitted)
+        turns.now += WINDOW / 4
+    assert limit.limit == 10_000
+    let_in = turns.turn(3000, 0.001, admitted)
+    assert let_in == PATIENCE / 0.001 + 1
+    for _ in range(30):
+        turns.turn(3000, 0.001, admitted)
+    assert limit.limit < 60
+    # What is turned away tells nothing of how long the admitted wait, so no turn without one of them counts.
+    seen = limit.unloaded
+    for _ in range(limit.limit):
+        limit.begin()
+    for _ in range(100):
+        assert turns.turn(10, 0.01, admitted) == 0
+    assert limit.unloaded == seen
