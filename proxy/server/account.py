@@ -3,7 +3,6 @@
 import importlib.metadata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from itertools import product
 from typing import Any
 
 from proxy.admin import ListenerStatus, ProviderReport, WorkerReport
@@ -63,10 +62,8 @@ def seen_certificates(line: Line) -> dict[str, float]:
 def settle(line: Line, metrics: Metrics) -> None:
     """Count what has happened to providers since this was called last. Called on the loop.
 
-    What the planes count by themselves, and only once it happens, shows at zero from here on.
+    Hedges, which are counted where they begin, show at zero from here on.
     """
-    for listener, limit in product(line.policy.listeners, line.policy.rates.limits):
-        metrics.rate_limited(listener.name, limit.name)
     for name, state in line.fleet.states.items():
         zone = state.definition.zone
         metrics.hedges(name, zone)

@@ -322,9 +322,13 @@ def service() -> Iterator[Provider]:
 
 @pytest.fixture(scope="module")
 def serving(service: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with start(service.policy(), tmp_path_factory.mktemp("status")) as running:
-        for _ in range(5):
-            assert get(running.port("edge"))[0] == 200
+    settings = "health: {path: /, interval: 200ms}, limits: {connections: 4}"
+    limits = "rates: {limits: [{name: rare, rate: 0.001, burst: 1, by: network, when: {path: /rare}}]}"
+    port = service.server_address[1]
+    policy = service.policy(more=limits).replace(f'{port}"]}}', f'{port}"], {settings}}}')
+    with start(policy, tmp_path_factory.mktemp("status")) as running:
+        answers = [get(running.port("edge"), path)[0] for path in ("/", "/", "/", "/", "/rare", "/rare")]
+        assert answers == [200, 200, 200, 200, 200, 429]
         yield running
 
 
@@ -342,6 +346,33 @@ def test_json_is_what_the_admin_endpoint_says(serving: Running, service: Provide
     assert shown["zones"] == [{"name": "here", "state": "healthy", "providers": ["own"]}]
     assert shown["workers"] == {"living": 1, "wanted": 1}
     assert sum(shown["load"]["loop_lag"]["counts"]) > 0
+
+
+def test_it_says_what_the_metrics_say(serving: Running, service: Provider):
+    endpoint = f"127.0.0.1:{service.server_address[1]}"
+
+    def metric(name: str, labels: str) -> float:
+        return serving.metric(f"domicile_{name}{{{labels}}}")
+
+    at = f'endpoint="{endpoint}",provider="own"'
+    deadline = time.monotonic() + PATIENCE
+    while metric("checks_total", f'{at},result="good",zone="here"') < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+    shown = serving.status()
+    (own,), load = shown["providers"], shown["load"]
+    (place,) = own["endpoints"]
+    assert place["endpoint"] == endpoint
+    assert metric("endpoint_state", f'{at},state="{place["state"]}",zone="here"') == 1
+    assert metric("evidence", f'{at},verdict="{place["evidence"]}",zone="here"') == 1
+    assert 0 < metric("check_rtt_seconds", f'{at},zone="here"') <= place["rtt"]
+    assert place["trips"] == metric("breaker_trips_total", f'{at},zone="here"') == 0
+    assert own["waiting"] == metric("queue_waiting", 'provider="own",zone="here"') == 0
+    assert load["rate_limited"] == metric("rate_limited_total", 'limit="rare",listener="edge"') == 1
+    assert load["shed"] == metric("shed_total", 'listener="edge"') == 0
+    assert load["limit"] == serving.metric("domicile_concurrency_limit")
+    assert load["denials"]["no-rule"] == metric("denials_total", 'listener="edge",reason="no-rule"') == 0
 
 
 def test_piped_it_is_drawn_once(serving: Running):
