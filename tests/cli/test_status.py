@@ -20,11 +20,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from proxy.admin import Status
+from proxy.cli import domicile
 from proxy.cli.watching import figures
 from proxy.cli.watching.admin import Admin, admin_of, read_admin
 from proxy.cli.watching.history import KEPT, History
@@ -302,16 +304,9 @@ def test_the_address_of_a_policy():
 # -- the program
 
 
-def run(*arguments: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "proxy.cli", "status", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+def run(*arguments: str) -> Result:
+    """The command in this process, as if its output were piped; the terminal's tests run the program itself."""
+    return CliRunner().invoke(domicile, ["status", *arguments], env={"COLUMNS": "80"}, catch_exceptions=False)
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +330,7 @@ def serving(service: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_json_is_what_the_admin_endpoint_says(serving: Running, service: Provider):
     done = run("--admin", f"http://{serving.admin}", "--json")
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     shown, told = json.loads(done.stdout), serving.status()
     assert shown.keys() == told.keys() == set(asdict(STATUS))
     (own,) = shown["providers"]
@@ -378,7 +373,7 @@ def test_it_says_what_the_metrics_say(serving: Running, service: Provider):
 def test_piped_it_is_drawn_once(serving: Running):
     done = run("--admin", serving.admin)
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith("Domicile ")
     assert "(since start)" in done.stdout
     assert re.search(r"^  own +healthy +", done.stdout, re.MULTILINE)
@@ -388,9 +383,9 @@ def test_piped_it_is_drawn_once(serving: Running):
 def test_a_policy_says_where_to_ask(service: Provider, tmp_path: Path):
     with start(service.policy(more=f'admin: {{bind: "unix:{tmp_path}/admin.sock"}}'), tmp_path) as running:
         done = run(str(running.policy), "--json")
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.exit_code, done.stderr) == (0, "")
         assert json.loads(done.stdout)["digest"].startswith("sha256:")
-        assert run("--admin", f"unix:{tmp_path}/admin.sock").returncode == 0
+        assert run("--admin", f"unix:{tmp_path}/admin.sock").exit_code == 0
 
 
 def test_nobody_there(tmp_path: Path):
@@ -399,10 +394,10 @@ def test_nobody_there(tmp_path: Path):
         where = f"http://127.0.0.1:{free.getsockname()[1]}"
         for more in ((), ("--json",)):
             done = run("--admin", where, *more)
-            assert (done.returncode, done.stdout) == (1, "")
+            assert (done.exit_code, done.stdout) == (1, "")
             assert done.stderr == f"{where} does not answer: connection refused\n"
     done = run("--admin", f"unix:{tmp_path}/none")
-    assert (done.returncode, done.stderr) == (1, f"unix:{tmp_path}/none does not answer: no such file or directory\n")
+    assert (done.exit_code, done.stderr) == (1, f"unix:{tmp_path}/none does not answer: no such file or directory\n")
 
 
 def test_something_else_there(service: Provider):
@@ -410,7 +405,7 @@ def test_something_else_there(service: Provider):
 
     done = run("--admin", where)
 
-    assert (done.returncode, done.stderr) == (1, f"{where} is no admin endpoint of Domicile (status 200)\n")
+    assert (done.exit_code, done.stderr) == (1, f"{where} is no admin endpoint of Domicile (status 200)\n")
 
 
 def test_mistakes_of_usage(tmp_path: Path):
@@ -420,10 +415,10 @@ def test_mistakes_of_usage(tmp_path: Path):
         (("--admin", "127.0.0.1:1", "policy.yaml"), "not both"),
     ):
         done = run(*arguments)
-        assert done.returncode == 2, done
+        assert done.exit_code == 2, done
         assert said in done.stderr
     (tmp_path / "policy.yaml").write_text("version: 2\n")
-    assert run(str(tmp_path / "policy.yaml")).returncode == 1
+    assert run(str(tmp_path / "policy.yaml")).exit_code == 1
 
 
 # -- in a terminal
