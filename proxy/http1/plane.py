@@ -53,7 +53,7 @@ class HttpPlane:
         self.hedges = Hedges(self.loop)
         self.admission = Admission(self.loop, line.policy.overload)
         limit = self.admission.limit
-        metrics.overload(lambda: (limit.limit, limit.under_way))
+        metrics.overload(lambda: (limit.limit, limit.working))
         self._sweeping: asyncio.TimerHandle | None = self.loop.call_later(PERIOD, self._sweep)
         self._swept_at = time.time()
         self._take_line(line)
