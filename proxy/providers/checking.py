@@ -24,7 +24,10 @@ from proxy.providers.fleet import Fleet
 from proxy.providers.probing import Probe, probe
 
 Told = Callable[[str], None]
-"""Hears a line for the operator when evidence begins or ends to speak against an endpoint. No line holds an address."""
+"""Hears a line for the operator when checks, or the evidence, begin or end to speak against an endpoint.
+
+No line holds an address that a name led to.
+"""
 
 _AT_ONCE: Final = 0.0
 
@@ -45,16 +48,17 @@ class _Watched:
 class Checking:
     """Checks from the first `swap` to `end`. Belongs to the running loop."""
 
-    def __init__(self, country: Callable[[Address], str], atlas: Callable[[], object], told: Told) -> None:
-        """country: where an address is, or `unknown`. atlas: equal for as long as the same data says so."""
+    def __init__(self, country: Callable[[Address], str], told: Told) -> None:
+        """country: where an address is, or `unknown`, by the data that is in force."""
         self._country = country
-        self._atlas = atlas
-        self._known_by = atlas()
         self._told = told
         self._watched: dict[EndpointState[Any], _Watched] = {}
+        self._ended = False
 
     def swap(self, policy: Policy, fleet: Fleet[Any]) -> None:
         """Check by this policy from now on."""
+        if self._ended:
+            return
         zones = {zone.name: zone for zone in policy.zones}
         before, self._watched = self._watched, {}
         for permit in probe_permits(policy):
@@ -74,6 +78,7 @@ class Checking:
 
     async def end(self) -> None:
         """Check nothing any more."""
+        self._ended = True
         tasks = [watched.task for watched in self._watched.values()]
         self._watched.clear()
         for task in tasks:
@@ -100,35 +105,29 @@ class Checking:
 
     def _heard(self, watched: _Watched, check: HealthCheck, found: Probe, now: float) -> None:
         place, checked = watched.place, watched.place.checked
-        good = found.result.good
+        good, down = found.result.good, place.health.breaker.down
         checked.last = found.result
         checked.good += good
         checked.bad += not good
         if found.address is not None:
-            self._heed_the_atlas()
-            country = self._country(found.address)
-            seen = checked.seen.after(None if country == UNKNOWN else country, found.rtt)
-            if seen is not checked.seen or checked.judgement is None:
-                checked.seen = seen
-                self._judge(watched)
+            checked.heard(found.address, found.rtt, place.admission.admitted)
+            self._judge(watched)
         place.health.checked(check, good, now)
-
-    def _heed_the_atlas(self) -> None:
-        """Other data of countries may place what was seen elsewhere: see anew."""
-        atlas = self._atlas()
-        if atlas == self._known_by:
-            return
-        self._known_by = atlas
-        for watched in self._watched.values():
-            watched.place.checked.seen = Seen(rtt=watched.place.checked.seen.rtt)
+        if place.health.breaker.down is not down:
+            self._tell(place, "checks succeed again" if down else f"checks fail: {found.result.cause}")
 
     def _judge(self, watched: _Watched) -> None:
+        """What all that was seen comes to now: data of countries, zones and locations may have changed since."""
         place, zone = watched.place, watched.zone
         definition, checked = place.state.definition, place.checked
+        countries = frozenset(map(self._country, checked.answered)) - {UNKNOWN}
+        trips = [rtt for rtt in checked.answered.values() if rtt is not None]
+        checked.seen = Seen(countries, min(trips, default=None))
         judgement = judge(checked.seen, zone.name, zone.countries, watched.here, definition.location)
-        flagged = checked.judgement is not None and checked.judgement.flagged
-        checked.judgement = judgement
+        before, checked.judgement = checked.judgement, judgement
         place.health.hold(judgement.forbids(definition.evidence))
-        if judgement.flagged != flagged:
-            state = "out of service" if place.health.held else "in service"
-            self._told(f"provider {definition.name}, {place.label}: {judgement.reason}; it is {state}")
+        if judgement.flagged != (before is not None and before.flagged):
+            self._tell(place, f"{judgement.reason}; it is {'out of' if place.health.held else 'in'} service")
+
+    def _tell(self, place: EndpointState[Any], what: str) -> None:
+        self._told(f"provider {place.state.definition.name}, {place.label}: {what}")

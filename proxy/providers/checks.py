@@ -1,7 +1,9 @@
 """Active checks, without I/O: when the next is due, what it sends, what its answer is worth, what results add up to.
 
-A check carries nothing of any client: what it sends is made of the policy alone. It is one exchange on a connection of
-its own, so its answer is read as far as the check needs, and the rest goes with the connection.
+A check carries nothing of any client: what it sends is made of the policy alone. The provider's fixed headers go with
+it, for they are the operator's, and a provider that takes nothing without its key is to be asked as traffic asks it. It
+is one exchange on a connection of its own, so its answer is read as far as the check needs, and the rest goes with the
+connection.
 """
 
 from dataclasses import dataclass, replace
@@ -87,12 +89,18 @@ class Standing:
 # One check
 
 
-def request(check: HealthCheck, endpoint: Endpoint) -> bytes:
+def request(check: HealthCheck, provider: Provider, endpoint: Endpoint) -> bytes:
     """What a check sends on its connection: nothing unless it speaks HTTP."""
     if check.kind != "http":
         return b""
     path, host = check.path.encode("ascii"), (check.host or _authority(endpoint)).encode("ascii")
-    return b"GET %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: %b\r\nConnection: close\r\n\r\n" % (path, host, USER_AGENT)
+    fixed = b"".join(
+        b"%b: %b\r\n" % (name.encode("ascii"), value.reveal().encode("latin-1"))
+        for name, value in provider.headers
+        if name.lower() != "user-agent"  # a check says that it is one
+    )
+    head = b"GET %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: %b\r\n%bConnection: close\r\n\r\n"
+    return head % (path, host, USER_AGENT, fixed)
 
 
 def greeting(provider: Provider, endpoint: Endpoint) -> bytes:

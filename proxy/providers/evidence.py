@@ -4,7 +4,7 @@
 - Light in fibre goes about 200,000 km a second. An answer that came sooner than light goes there and back came from
   nearer by: the claimed distance is impossible. A late answer shows nothing, since any line can be slow; so the
   shortest of all round trips counts, and it can only accuse.
-- What was seen stays seen: among a name's addresses one in the wrong place is enough.
+- Among the addresses that a name leads to, one in the wrong place is enough.
 
 Pure. No text names an address.
 """
@@ -29,22 +29,13 @@ SLACK: Final = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What checks of one endpoint showed until now; begun anew when its definition or the country data changes.
+    """What checks of one endpoint showed until now.
 
     countries: of the addresses that answered, where one is known. rtt: the shortest round trip in seconds.
     """
 
     countries: frozenset[str] = frozenset()
     rtt: float | None = None
-
-    def after(self, country: str | None, rtt: float | None) -> "Seen":
-        """What they showed after one more check; None is not known. The same object when nothing is new."""
-        shorter = rtt is not None and (self.rtt is None or rtt < self.rtt)
-        fresh = country is not None and country not in self.countries
-        if not shorter and not fresh:
-            return self
-        countries = self.countries | {country} if country is not None else self.countries
-        return Seen(countries, rtt if shorter else self.rtt)
 
 
 @dataclass(frozen=True, slots=True)

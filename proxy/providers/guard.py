@@ -88,22 +88,23 @@ Answered = Literal["fresh", "remembered", "failed", "outside"]
 class Admission:
     """What of a name's answers is admitted at one endpoint. It keeps the last: equal answers are judged once.
 
+    admitted: of the last answers.
     answers: how often asking came to what, until somebody counts them; outside: answers of which something was refused.
     """
 
-    __slots__ = ("_admitted", "_answers", "answers")
+    __slots__ = ("_answers", "admitted", "answers")
 
     def __init__(self) -> None:
         self.answers: dict[Answered, int] = {"fresh": 0, "remembered": 0, "failed": 0, "outside": 0}
         self._answers: Sequence[Address] = ()
-        self._admitted: tuple[Address, ...] = ()
+        self.admitted: tuple[Address, ...] = ()
 
     def of(self, provider: Provider, endpoint: Endpoint, answers: Sequence[Address]) -> tuple[Address, ...]:
         """The addresses that may be dialled, IPv4-mapped ones unmapped. Of one provider's endpoint, always the same."""
         if answers != self._answers:
-            self._admitted = tuple(unmapped(each) for each in answers if admits(provider, endpoint, each))
+            self.admitted = tuple(unmapped(each) for each in answers if admits(provider, endpoint, each))
             self._answers = answers
-        return self._admitted
+        return self.admitted
 
 
 def _refused(address: Address) -> bool:

@@ -5,6 +5,7 @@ what it carries is `checks.request`. Redirects are not followed.
 """
 
 import asyncio
+import contextlib
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -18,12 +19,16 @@ from proxy.providers.checks import Answer, Result, greeting, request, undialled
 from proxy.providers.dial import dial, open_socket
 from proxy.providers.endpoint import EndpointState
 from proxy.providers.failure import DialFailure
+from proxy.providers.guard import unmapped
 
 # `struct tcp_info` of linux/tcp.h: its size up to and with tcpi_min_rtt, the shortest round trip in microseconds that
 # the kernel saw on this connection, the handshake's among them.
 _TCP_INFO: Final = 152
 _MIN_RTT: Final = struct.Struct("@I")
 _MIN_RTT_AT: Final = 148
+
+_PARTING: Final = 0.5
+"""Seconds that a good check's connection has to end in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,9 @@ class _Checking(asyncio.Protocol):
         self._place = place
         self._permit = permit
         self._check = check
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[None] = loop.create_future()
         self._answer: Answer | None = None
         self.address: Address | None = None
         self.rtt: float | None = None
@@ -70,8 +77,9 @@ class _Checking(asyncio.Protocol):
         provider, endpoint, resolver = place.state.definition, place.endpoint, place.state.resolver
         if self._check.kind == "tcp":
             sock = await open_socket(permit, provider, endpoint, resolver, place.admission)
-            with sock:
-                self._note(sock)
+            with sock, contextlib.suppress(OSError):  # that it was connected is all that counts
+                self._note(sock, sock.getpeername())
+                sock.send(greeting(provider, endpoint))
             self._answer = Answer(self._check)
             return
         transport, _ = await dial(
@@ -86,10 +94,16 @@ class _Checking(asyncio.Protocol):
         )
         try:
             place.shown(transport)
-            self._note(transport.get_extra_info("socket"))
+            self._note(transport.get_extra_info("socket"), transport.get_extra_info("peername"))
             self._look()
-            transport.write(request(self._check, endpoint))
+            transport.write(request(self._check, provider, endpoint))
             await self._over
+            if self.result.good:
+                # A handshake's last words may still be under way: to the provider it is to look whole.
+                transport.close()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_PARTING):
+                        await self._ended
         finally:
             # The connection ends with the check, whatever the provider still has to say.
             transport.abort()
@@ -114,6 +128,8 @@ class _Checking(asyncio.Protocol):
             self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
         if self._answer is not None:
             self._answer.closed()
             self._look()
@@ -122,10 +138,11 @@ class _Checking(asyncio.Protocol):
         if self._answer is not None and self._answer.result is not None and not self._over.done():
             self._over.set_result(None)
 
-    def _note(self, sock: socket.socket) -> None:
-        peer = sock.getpeername()
-        self.address = ip_address(peer[0])
-        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO)
+    def _note(self, sock: socket.socket, peer: tuple[Any, ...]) -> None:
+        self.address = unmapped(ip_address(peer[0]))
+        told = b""
+        with contextlib.suppress(OSError):
+            told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO)
         if len(told) == _TCP_INFO:  # a kernel older than 4.6 knows less
             (shortest,) = _MIN_RTT.unpack_from(told, _MIN_RTT_AT)
             # All ones until there was a round trip.

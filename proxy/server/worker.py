@@ -193,11 +193,7 @@ class _Worker:
         self._metrics.refused(lambda: refusals(self._stage.doors()))
         self._renewal = CountryRenewal(lambda: self._plane.line.countries)
         self._renewal.begin()
-        self._checking = Checking(
-            lambda address: self._plane.line.countries.country(address),
-            lambda: [slot.database for slot in self._plane.line.countries.slots],
-            JOURNAL.warning,
-        )
+        self._checking = Checking(lambda address: self._plane.line.countries.country(address), JOURNAL.warning)
         self._lag.begin()
         # Once: what later policies bring stays in the collector's sight, for they go again. Thawing and freezing anew
         # at each reload would stop the loop for as long as a collection of everything takes, some 50 milliseconds.

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.policy.health import HealthCheck
-from proxy.policy.settings import Endpoint
+from proxy.policy.settings import Endpoint, Secret
 from proxy.providers.checks import (
     BODY_LIMIT,
     HEAD_LIMIT,
@@ -16,15 +16,18 @@ from proxy.providers.checks import (
     Result,
     Standing,
     first_due,
+    greeting,
     next_due,
     request,
     undialled,
 )
 from proxy.providers.failure import DialFailure
+from tests.policy.samples import a_provider
 
 HTTP = HealthCheck()
 TEXT = HealthCheck(body="ready")
 EDGE = Endpoint("https", "one.example", 443)
+PROVIDER = a_provider("storage", "Example Inc", "eu")
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -75,17 +78,40 @@ def test_how_soon_a_dead_endpoint_is_out():
 )
 def test_what_a_check_sends(check, endpoint, target, host):
     peer = h11.Connection(h11.SERVER)
-    peer.receive_data(request(check, endpoint))
+    peer.receive_data(request(check, PROVIDER, endpoint))
     heard = peer.next_event()
     assert (heard.method, heard.target, heard.http_version) == (b"GET", target, b"1.1")
     assert list(heard.headers) == [(b"host", host), (b"user-agent", b"domicile-check"), (b"connection", b"close")]
     assert isinstance(peer.next_event(), h11.EndOfMessage)
 
 
+def test_it_sends_the_providers_fixed_headers_and_stays_recognizable():
+    headers = (("X-Api-Key", Secret("k\xe9y")), ("User-Agent", Secret("traffic's")))
+    sent = request(HTTP, a_provider("storage", "Example Inc", "eu", headers=headers), EDGE)
+    assert sent == (
+        b"GET / HTTP/1.1\r\nHost: one.example\r\nUser-Agent: domicile-check\r\nX-Api-Key: k\xe9y\r\n"
+        b"Connection: close\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scheme", "send_proxy", "header"),
+    [
+        ("tcp", "none", b""),
+        ("tls", "v1", b"PROXY UNKNOWN\r\n"),
+        ("tcp", "v2", bytes.fromhex("0d0a0d0a000d0a515549540a20000000")),
+        ("https", "v1", b""),
+    ],
+)
+def test_who_is_told_clients_is_told_that_there_is_none(scheme, send_proxy, header):
+    provider = a_provider("storage", "Example Inc", "eu", send_proxy=send_proxy)
+    assert greeting(provider, Endpoint(scheme, "one.example", 443)) == header
+
+
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
 def test_a_check_of_the_connection_alone_sends_nothing_and_is_content(kind):
     check = HealthCheck(kind=kind)
-    assert request(check, EDGE) == b""
+    assert request(check, PROVIDER, EDGE) == b""
     answer = Answer(check)
     answer.received(b"SSH-2.0-x\r\n")
     answer.closed()

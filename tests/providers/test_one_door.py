@@ -25,7 +25,13 @@ OPENERS = {
 }
 
 # Who may hold a permit for checks: the floor that mints it, what opens a socket with it, and what checks.
-HOLDERS = {"policy/decision.py", "providers/connect.py", "providers/dial.py", "providers/checking.py"}
+HOLDERS = {
+    "policy/decision.py",
+    "providers/connect.py",
+    "providers/dial.py",
+    "providers/checking.py",
+    "providers/probing.py",
+}
 POOLING = {"take", "give", "pool", "Pool"}
 
 ROOT = Path(proxy.__file__).parent
