@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ async def trusting(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tr
             yield Trusting(stage, sites, link)
 
 
-async def test_who_shows_a_good_certificate_is_served(trusting: Trusting) -> None:
+async def test_who_shows_a_good_certificate_is_served_and_its_expiry_is_known_ahead(trusting: Trusting) -> None:
     stage, site = trusting.stage, trusting.sites["good"]
     assert (await stage.ask(xff=trusting.client("good"))).body == b"good"
     connection = await stage.connection(trusting.client("good"))
@@ -94,6 +95,10 @@ async def test_who_shows_a_good_certificate_is_served(trusting: Trusting) -> Non
     connection.reset()
     assert site.requests == ["GET /"]
     await stage.told(None, "client-left")
+    expiries = await stage.total(
+        "domicile_certificate_expiry_timestamp_seconds", name=f"good 127.0.0.1:{trusting.link.port}"
+    )
+    assert expiries > time.time()
 
 
 @pytest.mark.parametrize("kind", BAD)
