@@ -223,9 +223,11 @@ async def test_a_second_that_cannot_be_connected_changes_nothing() -> None:
 async def test_a_hint_of_the_first_is_passed_on_and_ends_the_second() -> None:
     hint = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     first = Held(b"first", says_first=hint)
-    async with border({"first": first, "second": answering(b"second")}, more=SOON) as scene:
+    more = "retries: {hedge: 2s}\n"
+    async with border({"first": first, "second": answering(b"second")}, more=more) as scene:
         client = await asked(scene)
         assert (await client.response()).status == 103
+        assert not scene.stage.plane.hedges._waiting
         first.goes.set()
         assert (await client.response()).body == b"first"
         assert hedges(scene) == scene.heard("second") == 0

@@ -88,11 +88,11 @@ async def test_who_waits_is_served_in_turn_over_the_same_few_connections(closes:
 
 async def test_who_waits_for_too_long_or_finds_no_place_gets_a_503() -> None:
     gate = Gate()
-    few = ", limits: {connections: 1, queue: {most: 1, longest: 300ms}}"
+    few = ", limits: {connections: 1, queue: {most: 1, longest: 1s}}"
     async with border({"first": gate}, provider=few) as scene:
         holder = await sent(scene, "/holder")
         await eventually(lambda: len(gate.heard) == 1)
-        with not_before(0.3):
+        with not_before(1.0):
             late = await sent(scene, "/late")
             await eventually(lambda: waiting(scene) == 1)
             refused = await scene.ask("/refused")
