@@ -21,7 +21,7 @@ from proxy.providers.checks import Standing
 from proxy.providers.window import Failure, Window, failure_of
 
 Word = Literal["closed", "open", "half-open", "slow-start"]
-"""What an endpoint's state is called, from the breaker. One that is held is open."""
+"""What an endpoint's state is called, from the breaker. One that is held, or that its checks say is down, is open."""
 
 _UNHEARD: Final = -1.0
 
@@ -79,11 +79,11 @@ class Health:
 
     def in_service(self, now: float) -> bool:
         """Whether it is being sent anything at all."""
-        return self.word(now) != "open" and not self.breaker.down
+        return self.word(now) != "open"
 
     def word(self, now: float) -> Word:
         """Its state."""
-        return "open" if self.held else self.breaker.at(now).kind
+        return "open" if self.held or self.breaker.down else self.breaker.at(now).kind
 
     # Tries
 

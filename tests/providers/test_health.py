@@ -210,6 +210,7 @@ def test_checks_take_it_out_and_bring_it_back():
     # While they say so no request is a trial, whatever time it is.
     assert health.begin(NOW + 3600) is None
     assert not health.in_service(NOW + 3600)
+    assert health.word(NOW + 3600) == "open", "not half-open, for nothing is tried"
     for _ in range(CHECK.healthy):
         assert health.begin(NOW + 3600) is None
         health.checked(CHECK, True, NOW + 3600)
