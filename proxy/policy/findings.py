@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from proxy.policy.decide import Conditional, bits
+from proxy.policy.decide import Conditional
 from proxy.policy.facts import UNKNOWN
+from proxy.policy.matcher import bits
 from proxy.policy.rules import Condition, Guarantee, Route, Rule, Selector, Term
 from proxy.policy.search import Search
 from proxy.policy.space import TIME, Box, Exhausted, Space, Steps, meet, subtract

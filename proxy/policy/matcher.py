@@ -10,7 +10,7 @@ the integers, and is bounded in the length of host and path by the depth of the 
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, collapse_addresses
 from operator import attrgetter
 
@@ -26,6 +26,14 @@ KEYS = ("home", "country", "host", "path", "method", "listener", "client", "sour
 """Every key of a condition but `data_class`, which is derived from the others."""
 
 _POSSIBILITIES = 1024  # how many sets of possible classes are remembered
+
+
+def bits(mask: int) -> Iterator[int]:
+    """The places of the set bits, lowest first."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
 
 
 class Matcher:

@@ -13,9 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from proxy.policy.decide import bits
 from proxy.policy.facts import UNKNOWN
-from proxy.policy.matcher import KEYS
+from proxy.policy.matcher import KEYS, bits
 from proxy.policy.settings import Provider
 from proxy.policy.space import TIME, Box, Space, Steps, meet, subtract
 

@@ -64,9 +64,9 @@ def test_the_walk_sees_every_way_to_make_one():
 
 def test_only_decide_makes_one():
     files = sorted(TREE.rglob("*.py"))
-    assert TREE / "policy" / "decide.py" in files
+    assert TREE / "policy" / "epoch.py" in files
     making = {file.relative_to(TREE).as_posix() for file in files if makings(file.read_text())}
-    assert making == {"policy/decide.py", "policy/decision.py"}
+    assert making == {"policy/epoch.py", "policy/decision.py"}
 
 
 CHECKED = a_provider("checked", "Example Inc", "eu", health=HealthCheck())
