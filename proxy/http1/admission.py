@@ -1,7 +1,11 @@
 """Which requests are let in: the limit of what one worker does at once, and how it learns how busy this worker is.
 
-- What a request waits here is a turn of the loop: all that became ready together is done one after the other. So the
-  length of each turn in which requests were let in is told to the limit, once a turn.
+- What a request waits here are turns of the loop, in which all that became ready together is done one after the other:
+  about one before it is let in, and one when its answer has come. So twice the length of each turn in which requests
+  were let in is told to the limit, once a turn.
+- A turn lets nobody in for longer than the limit's patience. After one that was too long the next is given as much, for
+  the machine may have stood still; from then on each is given half of what the last was, until one is short again: else
+  turning away what came in a long turn would make the next as long.
 - A request that is under way for long waits for others, or is a tunnel: it is parked, and takes no place any more.
 """
 
@@ -20,7 +24,7 @@ PARKED: Final = 1.0
 class Admission:
     """Belongs to the running loop's thread."""
 
-    __slots__ = ("_began", "_let_in", "_loop", "_stirred", "_turned", "limit")
+    __slots__ = ("_began", "_let_in", "_loop", "_longest", "_overlong", "_stirred", "_turned", "limit")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rules: Concurrency) -> None:
         self.limit = ConcurrencyLimit(rules, time.monotonic())
@@ -28,6 +32,8 @@ class Admission:
         self._stirred = False
         self._began = 0.0
         self._let_in = 0
+        self._overlong = 0
+        self._longest = self.limit.patience
         self._turned = self._end_turn
 
     def enter(self, now: float) -> bool:
@@ -36,7 +42,7 @@ class Admission:
             self._stirred = True
             self._began = now
             self._loop.call_soon(self._turned)
-        if self.limit.begin(now - self._began):
+        if self.limit.begin(now - self._began > self._longest):
             self._let_in += 1
             return True
         return False
@@ -45,9 +51,14 @@ class Admission:
         """All that became ready together with the first that came in is done."""
         self._stirred = False
         let_in, self._let_in = self._let_in, 0
+        limit, now = self.limit, time.monotonic()
+        length = now - self._began
         if let_in:
-            now = time.monotonic()
-            self.limit.observe(now - self._began, self._began, now, let_in)
+            limit.observe(2 * length, self._began, now, let_in)
+        self._longest = limit.patience
+        self._overlong = self._overlong + 1 if length > limit.patience else 0
+        if self._overlong > 1:
+            self._longest /= 1 << min(self._overlong - 1, 16)
 
     def park(self, tally: Tally) -> None:
         """One that is under way for long takes no place any more, if it has one."""

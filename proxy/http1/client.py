@@ -42,6 +42,9 @@ LAST_CALL: Final = 1.0
 Closed at once, one that is in use would lose the request that is on its way.
 """
 
+AT_ONCE: Final = 64
+"""Requests of one connection that are answered in one turn of the loop."""
+
 # SO_LINGER on, for no time.
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
 
@@ -264,15 +267,29 @@ class ClientConnection(asyncio.Protocol):
             self.keep(data)
 
     def _serve_waiting(self) -> None:
-        """Serve what waits, one request after another, until one takes its time or the client takes no more."""
+        """Serve what waits, one request after another, until one takes its time or the client takes no more.
+
+        What is answered at once is answered in turns, so that one client's pipeline holds up no other.
+        """
         inbox = self._inbox
         self._take = self._read
         self._serving = True
-        while inbox.waiting and self.exchange is None and self.writable and self._serve():
-            pass
+        left = AT_ONCE
+        while inbox.waiting and self.exchange is None and self.writable and left and self._serve():
+            left -= 1
         self._serving = False
+        if not left and inbox.waiting:
+            self.plane.loop.call_soon(self._serve_on)
         if inbox.waiting or self.reading.held:
             self._bound()
+
+    def _serve_on(self) -> None:
+        """In another turn of the loop, unless something else has begun meanwhile."""
+        if self.exchange is None and self.writable and not self._over:
+            try:
+                self._serve_waiting()
+            except Exception as error:
+                self.plane.failed(self, error)
 
     def _serve(self) -> bool:
         """Begin the exchange whose head comes next; False if there is none yet, or never will be."""

@@ -14,8 +14,7 @@
   it comes back, and `unloaded` is what was seen, but at most twice the tolerance at a time: a window may be odd.
 - `unloaded` can have been measured under load, at a start into a storm. So while it sheds, the same experiment is made
   every PROBE seconds.
-- A storm can begin within a window: who has waited for `patience` already when its turn comes is shed, whatever the
-  limit.
+- A storm can begin within a window: `patience` is how long one may have waited here already and still be let in.
 - Who is parked, because it waits for others for long, does not count against the limit, only against `most`.
 
 It starts without a limit but `most`. Sans I/O; `now` is monotonic seconds.
@@ -35,6 +34,9 @@ SAMPLES: Final = 64
 TURNS: Final = 5
 """Times that a window is told of at least."""
 
+SETTLES: Final = 0.2
+"""Seconds after an experiment begins for which nothing is seen of it, at most."""
+
 PROBE: Final = 5.0
 """Seconds of shedding after which it is tried whether fewer at once are quicker."""
 
@@ -46,6 +48,9 @@ LEAST_ELSEWHERE: Final = 0.001
 
 PATIENCE: Final = 0.05
 """Seconds that one may have waited here at least: a burst, or a machine that stood still, is worked off."""
+
+MOST_PATIENCE: Final = 0.2
+"""Seconds that one may have waited here at most, however slow all others are: what is unloaded may not be known yet."""
 
 MOST_ELSEWHERE: Final = 0.1
 """Seconds of what is waited elsewhere that count at most."""
@@ -108,9 +113,9 @@ class ConcurrencyLimit:
         self.patience = PATIENCE if rules.adaptive else inf
         self._set(float(rules.most) if free else self._limit)
 
-    def begin(self, waited: float = 0.0) -> bool:
-        """Whether one more is let in. waited: seconds that it has waited here already."""
-        if self.working >= self.limit or waited > self.patience or self.under_way >= self._rules.most:
+    def begin(self, late: bool = False) -> bool:
+        """Whether one more is let in. late: it has waited here for too long already."""
+        if late or self.working >= self.limit or self.under_way >= self._rules.most:
             self.shed += 1
             return False
         self.under_way += 1
@@ -146,7 +151,7 @@ class ConcurrencyLimit:
     def _judge(self, latency: float, now: float) -> None:
         """A window is over: what its latency says of the limit."""
         rules, unloaded = self._rules, self.unloaded
-        if self._away:
+        if self._away and (unloaded is None or latency <= self._times(unloaded, rules.tolerance)):
             away = min(max(_median(self._away) - latency, LEAST_ELSEWHERE), MOST_ELSEWHERE)
             self.elsewhere = away if unloaded is None else self.elsewhere + _SLOWLY * (away - self.elsewhere)
         reached = self._peak >= self.limit
@@ -160,6 +165,9 @@ class ConcurrencyLimit:
         elif reached and (latency > self._times(unloaded, rules.tolerance) or self._probe_due(now)):
             self._before = (self._limit, latency)
             self._set(self._limit / 2)
+            # Who was let in before makes others wait until it is over.
+            self._open_window(now, now + min(latency + self.elsewhere, SETTLES))
+            return
         else:
             if latency < unloaded:
                 self.unloaded = unloaded = _towards(unloaded, latency)
@@ -168,10 +176,11 @@ class ConcurrencyLimit:
                 self._grow(reached)
             elif reached:
                 self._fast = False
-                self._set(self._limit * aim / latency)
+                self._set(self._limit * self._part(aim, latency))
             elif latency > self._times(unloaded, rules.tolerance):
-                self._set(min(self._limit, self._peak))
-        self.patience = max(PATIENCE, 2 * self._times(self.unloaded or 0.0, rules.tolerance))
+                self._set(min(self._limit, self._peak * self._part(aim, latency)))
+        tolerated = self._times(self.unloaded or 0.0, rules.tolerance)
+        self.patience = min(max(tolerated, PATIENCE), MOST_PATIENCE)
         self._open_window(now)
 
     def _conclude(self, limit: float, before: float, latency: float, now: float) -> None:
@@ -186,6 +195,10 @@ class ConcurrencyLimit:
         else:
             self.unloaded = min(self.unloaded, latency)
             self._probe_at = now  # What helped once is tried once more.
+
+    def _part(self, aim: float, latency: float) -> float:
+        """What part of those under way would wait for `aim` here, when all of them wait for so long."""
+        return (aim + self.elsewhere) / (latency + self.elsewhere)
 
     def _times(self, unloaded: float, factor: float) -> float:
         """What is waited here when the whole, elsewhere too, takes `factor` times as long as unloaded."""
@@ -205,8 +218,8 @@ class ConcurrencyLimit:
         self._limit = min(max(limit, float(self._rules.least)), float(self._rules.most))
         self.limit = int(self._limit)
 
-    def _open_window(self, now: float) -> None:
-        self._since = now
+    def _open_window(self, now: float, since: float | None = None) -> None:
+        self._since = now if since is None else since
         self._waits: list[float] = []
         self._count = 0
         self._away: list[float] = []
