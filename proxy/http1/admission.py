@@ -5,7 +5,8 @@
   were let in is told to the limit, once a turn.
 - A turn lets nobody in for longer than the limit's patience. After one that was too long the next is given as much, for
   the machine may have stood still; from then on each is given half of what the last was, until one is short again: else
-  turning away what came in a long turn would make the next as long.
+  turning away what came in a long turn would make the next as long. Some are let in even so: where turning away alone
+  is more than the machine can do, nothing keeps turns short.
 - A request that is under way for long waits for others, or is a tunnel: it is parked, and takes no place any more.
 """
 
@@ -19,6 +20,10 @@ from proxy.providers.concurrency import ConcurrencyLimit
 
 PARKED: Final = 1.0
 """Seconds after which a request that is under way takes no place any more. The sweep looks, so it may be longer."""
+
+
+SHORTEST: Final = 8
+"""The part of its patience, one in so many, for which each turn lets in at least. A power of two."""
 
 
 class Admission:
@@ -58,7 +63,7 @@ class Admission:
         self._longest = limit.patience
         self._overlong = self._overlong + 1 if length > limit.patience else 0
         if self._overlong > 1:
-            self._longest /= 1 << min(self._overlong - 1, 16)
+            self._longest /= min(1 << min(self._overlong - 1, 8), SHORTEST)
 
     def park(self, tally: Tally) -> None:
         """One that is under way for long takes no place any more, if it has one."""
