@@ -125,6 +125,7 @@ def explanation_as_json(explanation: Explanation) -> dict[str, Any]:
         "route": list(explanation.order),
         "home": explanation.home,
         "class": explanation.data_class,
+        "limits": [limit.name for limit in explanation.limits],
         "laws": list(explanation.laws),
         "authority": explanation.authority,
         "rules": [

@@ -107,6 +107,9 @@ def _left(explanation: Explanation) -> list[str]:
         lines.append("route: it leaves none of the permitted providers, so nothing is reached")
     if explanation.authority:
         lines.append(f"authority: {explanation.authority}")
+    for limit in explanation.limits:
+        each = "subject, or network where none is known" if limit.by == "subject" else "network"
+        lines.append(f"limit {limit.name}: {limit.rate:g} a second and {limit.burst} at once for each {each}")
     if explanation.until is not None:
         lines.append(f"until: {moment(explanation.until)}, when dates of the policy may change it")
     return lines

@@ -22,7 +22,7 @@ _OF_CHECKS = (*_OF_A_GET, "interval", "jitter", "timeout", "healthy", "unhealthy
 def reliability_mistakes(document: Document) -> Iterator[Note]:
     """The mistakes of what keeps a provider in service, and the proxy."""
     for name, loc, _ in entries_at(document, ("providers",)):
-        kind = _kind(document, loc)
+        kind = kind_of_checks(document, loc)
         yield from _checks(document, name, loc, kind)
         yield from _breaker(document, (*loc, "health", "breaker"))
         yield from _evidence(document, loc, kind)
@@ -36,7 +36,7 @@ def reliability_mistakes(document: Document) -> Iterator[Note]:
 # Providers
 
 
-def _kind(document: Document, loc: Loc) -> str | None:
+def kind_of_checks(document: Document, loc: Loc) -> str | None:
     """How a provider is checked, `none` among it; None where what is written cannot be read."""
     health = document.at((*loc, "health"))
     if health is None:
@@ -125,7 +125,13 @@ def _retries(document: Document) -> Iterator[Note]:
 
 
 def _rates(document: Document) -> Iterator[Note]:
-    yield from repeated(document, [(*loc, "name") for loc, _ in tables_at(document, ("rates", "limits"))], "limit")
+    limits = [loc for loc, _ in tables_at(document, ("rates", "limits"))]
+    yield from repeated(document, [(*loc, "name") for loc in limits], "limit")
+    sources = {kind for _, source in tables_at(document, ("subject", "sources")) for kind in source.entries}
+    for loc in limits:
+        if sources <= {"location"} and text_at(document, (*loc, "by")) == "subject":
+            hint = "say `by: network`, or add a source that verifies somebody, such as jwt"
+            yield note_of(Wrong(f"{VALUE} where no source names one", hint), document, (*loc, "by"))
     at: Loc = ("rates", "store")
     store = document.at(at)
     shared = store is not None and text_at(document, at) != "none"

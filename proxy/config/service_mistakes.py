@@ -10,6 +10,7 @@ from pathlib import Path
 from proxy.config.addresses import is_loopback, read_bind, read_endpoint, read_network, read_socket
 from proxy.config.document import Document, Loc, Table
 from proxy.config.note import VALUE, Note, Wrong, quoted
+from proxy.config.reliability_mistakes import kind_of_checks
 from proxy.config.report import note_of
 from proxy.config.walk import entries_at, read_or_none, tables_at, text_at, texts_at
 from proxy.policy.protocols import SCHEMES
@@ -94,7 +95,13 @@ def _idle(
     if "tls" in provider.entries and not schemes & {"https", "tls"}:
         what = f"provider {quoted(name)} has no https:// or tls:// endpoint"
         yield document.note((*loc, "tls"), what, "`tls` would do nothing: leave it out", key=True)
-    elif "tls" in provider.entries and "https" not in schemes and spoken and "tcp" not in spoken:
+    elif (
+        "tls" in provider.entries
+        and "https" not in schemes
+        and spoken
+        and "tcp" not in spoken
+        and kind_of_checks(document, loc) != "tls"  # whose handshakes go by it
+    ):
         what = f"no tcp listener reaches the tls:// endpoints of provider {quoted(name)}"
         hint = "tls listeners pass on the client's own TLS, and `tls` would do nothing: leave it out"
         yield document.note((*loc, "tls"), what, hint, key=True)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from proxy.policy.decide import decide
+from proxy.policy.balance import RateLimit
+from proxy.policy.decide import decide, rate_limits
 from proxy.policy.decision import Permit, Reason, RuleSay
 from proxy.policy.facts import UNKNOWN, Facts
 from proxy.policy.matcher import KEYS, Matcher
@@ -24,6 +25,7 @@ class Explanation:
     data_class: the one, or `unknown` where there are several. route: the place of the first route that
     matches, None for none; order: the permitted providers in the order that the route gives them (without
     those that it leaves out), weights: the shares of the first ones, or None. until: when dates may change the answer.
+    limits: those of rate that what is permitted has to pass.
     """
 
     outcome: str
@@ -40,6 +42,7 @@ class Explanation:
     order: tuple[str, ...]
     weights: tuple[float, ...] | None
     until: float | None
+    limits: tuple[RateLimit, ...]
 
 
 def explain(policy: "Policy", facts: Facts) -> Explanation:
@@ -66,6 +69,7 @@ def explain(policy: "Policy", facts: Facts) -> Explanation:
         order=tuple(provider.name for provider in (*order.listed, *order.rest)) if order else (),
         weights=order.weights if order else None,
         until=decision.until,
+        limits=rate_limits(policy, facts) if permit else (),
     )
 
 

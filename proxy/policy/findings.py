@@ -67,6 +67,7 @@ class _Looking:
         for i, guarantee in enumerate(self.policy.guarantees):
             yield from self._expired(("guarantees", i), guarantee.only, "only")
             yield from self._expired(("guarantees", i), guarantee.never, "never")
+        yield from self._limits()
 
     # Homes
 
@@ -262,10 +263,7 @@ class _Looking:
         Of those before it only the ones without `unless` are looked at.
         """
         space = self.space
-        start = meet(root, space.maybe(whens + place))
-        left = [start] if all(start) else []
-        if not space.tests_class(unlesses + place):
-            left = [part for box in left for part in subtract(box, space.surely(unlesses + place))]
+        left = _may_match(space, root, whens + place, unlesses + place)
         for earlier in range(place):
             if space.conditions[unlesses + earlier] is None and not space.tests_class(whens + earlier):
                 left = [part for box in left for part in subtract(box, space.surely(whens + earlier))]
@@ -301,6 +299,26 @@ class _Looking:
                 yield Finding(("routes", i, "prefer", listed[provider.name]), what)
         if not used:
             yield Finding(("routes", i), "this route leaves no provider of those that are permitted where it matches")
+
+    # Limits of rate
+
+    def _limits(self) -> Iterator[Finding]:
+        limits = self.policy.rates.limits
+        if not limits:
+            return
+        space = Space(self.policy, limits, (), self.now)
+        for i, limit in enumerate(limits):
+            when, unless = space.extra_at + i, space.extra_at + len(limits) + i
+            if not any(_may_match(space, root, when, unless) for root in space.roots()):
+                yield Finding(("rates", "limits", i), f"limit {limit.name} can never match: {_why_not(0)}")
+
+
+def _may_match(space: Space, root: Box, when: int, unless: int) -> list[Box]:
+    """Parts of the root where these conditions may match, whatever the class."""
+    start = meet(root, space.maybe(when))
+    if not all(start):
+        return []
+    return [start] if space.tests_class(unless) else list(subtract(start, space.surely(unless)))
 
 
 def _why_not(place: int) -> str:

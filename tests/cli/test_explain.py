@@ -116,6 +116,31 @@ def test_the_trace_is_plain_when_piped(policy: Path) -> None:
     ]
 
 
+LIMITED = (
+    GOOD
+    + """\
+rates:
+  limits:
+    - {name: each, rate: 0.5, burst: 20}
+    - {name: writes, rate: 5, by: network, when: {method: write}}
+    - {name: payments, rate: 1, when: {class: payment}}
+"""
+)
+
+
+def test_limits_of_rate_that_what_is_permitted_has_to_pass(tmp_path: Path) -> None:
+    policy = write(tmp_path, LIMITED)
+    arguments = ("--home", "eu", "--host", "slow.example", "--path", "/x")
+    assert explain(policy, *arguments, "--method", "GET")["limits"] == ["each"]
+    assert explain(policy, *arguments)["limits"] == ["each", "writes"]  # the method is not known
+    assert explain(policy, "--home", "AQ", *arguments[2:])["limits"] == []
+    lines = run("explain", policy, *arguments).stdout.splitlines()
+    assert lines[-3:-1] == [
+        "limit each: 0.5 a second and 20 at once for each subject, or network where none is known",
+        "limit writes: 5 a second and 5 at once for each network",
+    ]
+
+
 def test_a_denials_trace_names_its_laws(policy: Path) -> None:
     result = run("explain", policy, "--home", "eu", "--actor", "support", "--method", "PUT", "--country", "US")
     assert result.stdout.startswith("denial: forbidden, what the rules allowed is forbidden (by support-reads)\n")

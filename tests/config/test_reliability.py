@@ -75,6 +75,15 @@ def test_checks(tmp_path: Path, text: str, check: HealthCheck | None) -> None:
     assert first(tmp_path, provider(text)).health == check
 
 
+def test_a_handshake_is_made_by_what_is_said_of_tls_even_where_traffic_makes_its_own(tmp_path: Path) -> None:
+    text = 'providers:\n  ours: {operator: Ours Inc, zone: eu, endpoints: ["tls://ours.example:443"], '
+    text += "MARKtls: {server_name: x}, health: KIND}\n"
+    text += "zones: {eu: {countries: ['*']}}\nrules: [{name: all, when: {home: eu}, allow: eu}]\n"
+    text += "listeners: [{name: edge, protocol: tls, bind: '127.0.0.1:8443'}]\n"
+    assert policy(tmp_path, text.replace("MARK", "").replace("KIND", "tls")).providers[0].tls.server_name == "x"
+    assert_marked(tmp_path, text.replace("MARK", "▲").replace("KIND", "tcp"), "`tls` would do nothing")
+
+
 def test_what_traffic_shows_and_what_follows(tmp_path: Path) -> None:
     body = (
         "kind: none, passive: {window: 1m, samples: 5, share: 25%, consecutive: none, latency: 2.5}, "
@@ -193,6 +202,8 @@ MISTAKES = [
     (limits("name: a").replace("{", "▲{"), "`rate`"),
     (limits("name: a, rate: 1", "name: ▲a, rate: 2"), "`a`"),
     (limits("name: a, rate: 1, by: ▲account"), "subject"),
+    (limits("name: a, rate: 1, by: ▲subject"), "no source names one"),
+    (limits("name: a, rate: 1, by: ▲subject") + "subject: {sources: [{location: {}}]}\n", "say `by: network`"),
     (limits("name: a, rate: 1, prefix4: ▲33"), "write 1 to 32"),
     (limits("name: a, rate: 1, when: {home: ▲nowhere}"), "`nowhere`"),
     (limits("name: a, rate: 1, keys: ▲0"), "write 1 to"),

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.policy.balance import RateLimit
 from proxy.policy.decide import decide, stated_home
 from proxy.policy.decision import Permit
 from proxy.policy.facts import UNKNOWN, Facts
 from proxy.policy.findings import findings
+from proxy.policy.rates import Rates
 from proxy.policy.rules import Condition, DataClass, Guarantee, Preference, Route, Rule, StatedHome
 from proxy.policy.settings import Endpoint
 from proxy.policy.subject import (
@@ -200,6 +202,22 @@ def test_a_class_that_an_earlier_one_covers():
     found = what(MODEL, classes=classes)
     assert found["classes", 1] == "class payment can never match: earlier ones take all that it would match"
     assert ("classes", 0) not in found
+
+
+def test_a_limit_of_rate_that_nothing_can_match():
+    limits = (
+        RateLimit("all", 1.0, 1),
+        RateLimit("canceled", 1.0, 1, unless=Condition()),
+        RateLimit("contradictory", 1.0, 1, when=when(method="PUT"), unless=when(method="write")),
+        RateLimit("alive", 1.0, 1, when=when(method="write"), unless=when(method="PUT")),
+        # Which class it is follows from the rest, and a limit takes where that is not known.
+        RateLimit("by-class", 1.0, 1, when=when(data_class="payment"), unless=when(data_class="payment", home="eu")),
+    )
+    why = "can never match: no facts pass its when and its unless"
+    assert what(MODEL, rates=Rates(limits)) == {
+        ("rates", "limits", 1): f"limit canceled {why}",
+        ("rates", "limits", 2): f"limit contradictory {why}",
+    }
 
 
 PASSING = (a_listener("edge"), a_listener("pass", protocol="tls"), a_listener("pg", protocol="tcp"))
