@@ -5,7 +5,7 @@
 - What may have been acted upon is not sent twice: not after a byte was sent, unless the method is idempotent and the
   body, as far as it was read, is still held from its first byte on.
 - Then cost: attempts, the time that is left, and a budget, so that a provider in trouble gets at most a share of its
-  traffic on top, whatever fails. A retry of which nothing was sent counts as well.
+  traffic on top, whatever fails. A connection that could not be made was sent nothing, and does not ask.
 
 All of it is pure but the counting; times are monotonic seconds.
 """
