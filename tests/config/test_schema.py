@@ -1,5 +1,6 @@
 """The JSON Schema in the tree is the model's, and it takes what `load` takes."""
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 
 from proxy.config.document import plain, read_document
 from proxy.config.schema import policy_schema, written
-from tests.config.marked import completed
+from tests.config.marked import completed, loaded
 from tests.config.test_values import WHOLE
 
 ROOT = Path(__file__).parents[2]
@@ -48,9 +49,73 @@ def test_it_is_a_schema_with_every_key_described() -> None:
         assert part["additionalProperties"] is False, name
 
 
-@pytest.mark.parametrize("text", [WHOLE, completed("")], ids=["whole", "least"])
-def test_it_takes_what_load_takes_as_editors_read_it(text: str) -> None:
-    validate(yaml.load(text, Yaml12))
+LONG = """\
+location: {lat: 53.3, lon: -6.3}
+retries: {share: 10%, least: 0.5, attempts: 2, replay: 1MiB, hedge: 200ms}
+overload: {adaptive: true, least: 4, most: 64, tolerance: 1.5}
+rates:
+  store: {url: "valkeys://rates.example:6380/2", password: "${PASSWORD}", prefix: "r:"}
+  secret: "${KEY}"
+  limits:
+    - {name: other, rate: 5, unless: {home: eu}}
+    - {name: each, rate: 0.5, burst: 3, by: network, when: {method: write}, prefix4: 24, prefix6: 56, keys: 9}
+providers:
+  ours:
+    operator: Ours Inc
+    zone: eu
+    endpoints: ["https://a.example", "https://b.example"]
+    health:
+      kind: http
+      path: /up?deep=1
+      host: status.example
+      interval: 1m
+      jitter: 0.2
+      timeout: 500ms
+      healthy: 1
+      unhealthy: 5
+      status: [200-204, 401]
+      body: all well
+      passive: {window: 1m, samples: 5, share: 25%, consecutive: none, latency: 2.5}
+      breaker: {open: 1s, longest: 2m, trials: 1, slow_start: 0s}
+    balance: {kind: consistent-hash, weights: [2, 0.5], bound: 1.5}
+    limits: {connections: 5, queue: {most: 3, longest: 1s}}
+    location: {lat: -12, lon: 18.25}
+    evidence: enforce
+  far: {operator: Ours Inc, zone: rest, endpoints: ["https://far.example"]}
+  telecom: {operator: China Telecom, zone: cn, endpoints: ["https://ct.example"]}
+"""
+SHORT = """\
+retries: {share: 0.1, replay: none, hedge: none}
+overload: {adaptive: false, most: 50}
+rates: {store: none, limits: [{name: each, rate: 5}]}
+providers:
+  ours:
+    operator: Ours Inc
+    zone: eu
+    endpoints: ["https://a.example"]
+    health: tls
+    balance: least-connections
+    limits: {connections: 5, queue: none}
+    evidence: record
+  more:
+    operator: Ours Inc
+    zone: eu
+    endpoints: ["https://c.example"]
+    health: {status: 204, passive: {share: none}}
+    balance: {weights: 2}
+  far: {operator: Ours Inc, zone: rest, endpoints: ["https://far.example"]}
+  telecom: {operator: China Telecom, zone: cn, endpoints: ["https://ct.example"]}
+"""
+
+
+@pytest.mark.parametrize("text", [LONG, SHORT, ""], ids=["long", "short", "least"])
+def test_it_takes_what_load_takes_as_editors_read_it(text: str, tmp_path: Path) -> None:
+    loaded(tmp_path, text, KEY=base64.b64encode(bytes(range(32))).decode(), PASSWORD="hunter2")
+    validate(yaml.load(completed(text), Yaml12))
+
+
+def test_it_takes_a_whole_policy() -> None:
+    validate(yaml.load(WHOLE, Yaml12))
 
 
 def test_it_takes_the_example_policies() -> None:
