@@ -29,7 +29,7 @@ SHORTEST: Final = 8
 class Admission:
     """Belongs to the running loop's thread."""
 
-    __slots__ = ("_began", "_let_in", "_loop", "_longest", "_overlong", "_stirred", "_turned", "limit")
+    __slots__ = ("_began", "_let_in", "_longest", "_loop", "_overlong", "_stirred", "_turned", "limit")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rules: Concurrency) -> None:
         self.limit = ConcurrencyLimit(rules, time.monotonic())

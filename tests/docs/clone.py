@@ -38,7 +38,7 @@ SETTINGS = {
     "EDGE_KEY": "edge.key",
     "PG_PASSWORD": "a-key",
     "VALKEY_PASSWORD": "a-key",
-    "HOME_KEY": "0123456789abcdefghijklmnopqrstuv",
+    **dict.fromkeys(("HOME_KEY", "RATES_KEY"), "0123456789abcdefghijklmnopqrstuv"),
     **dict.fromkeys(("EU_LUMEN_KEY", "US_LUMEN_KEY", "EU_OWN_KEY", "US_OWN_KEY", "CN_YANGTZE_KEY"), "a-key"),
 }
 """The environment that the examples ask for."""
