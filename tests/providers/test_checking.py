@@ -178,7 +178,7 @@ async def test_ended_in_mid_check_nothing_goes_on_and_no_reload_begins_again():
     async with listening() as silent:
         place = a_place("127.0.0.1", silent.port, health=OFTEN)
         watch = Watch(place)
-        await silent.heard.wait()
+        await asyncio.wait_for(silent.heard.wait(), 10)
         await watch.checking.end()
         await asyncio.wait_for(silent.left.wait(), 10)
         watch.swap(place)
@@ -282,7 +282,7 @@ async def test_a_reload_leaves_alone_what_stays_and_ends_what_goes():
         stays = a_place("127.0.0.1", one.port, name="stays", health=OFTEN)
         goes = a_place("127.0.0.1", two.port, name="goes", health=OFTEN)
         async with watching(stays, goes) as watch:
-            await two.came.wait()
+            await asyncio.wait_for(two.came.wait(), 10)
             kept = watch.fleet.states["stays"].endpoints[0]
             await watch.until(lambda: kept.checked.good)
             running = asyncio.all_tasks()

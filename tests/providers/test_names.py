@@ -91,7 +91,7 @@ async def test_closed_while_it_asks_it_leaves_nobody_waiting(server):
     server.records[NAME] = Answers(silent=True)
     async with asking(server) as service:
         asked = asyncio.create_task(service.lookup(NAME))
-        await server.heard.wait()
+        await asyncio.wait_for(server.heard.wait(), 10)
         await service.close()
         with pytest.raises((OSError, asyncio.CancelledError)):
             await asked
@@ -153,7 +153,7 @@ async def test_all_addresses_within_dial_are_raced_and_none_outside_hears_of_it(
             async with dialling(server, port, dial=["127.0.0.77/32"]) as there:
                 server.records[NAME] = Answers([("127.0.0.77", 30)])
                 assert await there.reach() == "127.0.0.77", "it can be reached"
-            await forbidden.left.wait()
+            await asyncio.wait_for(forbidden.left.wait(), 10)
             came = forbidden.accepted
             async with dialling(server, port, dial=["127.0.0.2/31"]) as there:
                 server.records[NAME] = Answers([("127.0.0.77", 30), ("127.0.0.2", 30), ("127.0.0.3", 30)])

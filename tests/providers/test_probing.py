@@ -149,7 +149,7 @@ async def test_silence_is_within_the_checks_time(kind):
 async def test_a_redirect_is_not_followed():
     async with listening() as elsewhere:
         assert (await checks("127.0.0.1", elsewhere.port, HealthCheck("tcp"))).result.good, "it can be reached"
-        await elsewhere.came.wait()
+        await asyncio.wait_for(elsewhere.came.wait(), 10)
         moved = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d/\r\nContent-Length: 0\r\n\r\n" % elsewhere.port
         async with Provider(moved).running() as provider:
             assert (await checks("127.0.0.1", provider.port)).result.cause == "unexpected status"
@@ -179,7 +179,7 @@ async def test_a_provider_that_is_told_its_clients_is_told_that_there_is_none(ki
     async with listening() as provider:
         more = {"scheme": kind, "send_proxy": "v2", "dial": dial}
         await checks(HOST, provider.port, HealthCheck(kind, timeout=0.3), **more)
-        await provider.heard.wait()
+        await asyncio.wait_for(provider.heard.wait(), 10)
         assert provider.received.startswith(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0")
 
 
