@@ -3,10 +3,11 @@
 - What a request waits here are turns of the loop, in which all that became ready together is done one after the other:
   about one before it is let in, and one when its answer has come. So twice the length of each turn in which requests
   were let in is told to the limit, once a turn.
-- A turn lets nobody in for longer than the limit's patience. After one that was too long the next is given as much, for
-  the machine may have stood still; from then on each is given half of what the last was, until one is short again: else
-  turning away what came in a long turn would make the next as long. Some are let in even so: where turning away alone
-  is more than the machine can do, nothing keeps turns short.
+- A turn lets nobody in for longer than BURST, and after two that were longer than the limit's patience, for no longer
+  than that: one may be a burst, or a machine that stood still, and the next what came meanwhile. From then on each is
+  given half of what the last was, until one is short again: else turning away what came in a long turn would make the
+  next as long. Some are let in even so: where turning away alone is more than the machine can do, nothing keeps turns
+  short.
 - A request that is under way for long waits for others, or is a tunnel: it is parked, and takes no place any more.
 """
 
@@ -21,6 +22,9 @@ from proxy.providers.concurrency import ConcurrencyLimit
 PARKED: Final = 1.0
 """Seconds after which a request that is under way takes no place any more. The sweep looks, so it may be longer."""
 
+
+BURST: Final = 0.25
+"""Seconds for which a turn lets in while those before it were short."""
 
 SHORTEST: Final = 8
 """The part of its patience, one in so many, for which each turn lets in at least. A power of two."""
@@ -38,7 +42,7 @@ class Admission:
         self._began = 0.0
         self._let_in = 0
         self._overlong = 0
-        self._longest = self.limit.patience
+        self._longest = max(BURST, self.limit.patience)
         self._turned = self._end_turn
 
     def enter(self, now: float) -> bool:
@@ -60,10 +64,11 @@ class Admission:
         length = now - self._began
         if let_in:
             limit.observe(2 * length, self._began, now, let_in)
-        self._longest = limit.patience
-        self._overlong = self._overlong + 1 if length > limit.patience else 0
-        if self._overlong > 1:
-            self._longest /= min(1 << min(self._overlong - 1, 8), SHORTEST)
+        self._overlong = overlong = self._overlong + 1 if length > limit.patience else 0
+        if overlong < 2:
+            self._longest = max(BURST, limit.patience)
+        else:
+            self._longest = limit.patience / min(1 << min(overlong - 2, 8), SHORTEST)
 
     def park(self, tally: Tally) -> None:
         """One that is under way for long takes no place any more, if it has one."""

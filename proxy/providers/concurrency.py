@@ -47,7 +47,7 @@ LEAST_ELSEWHERE: Final = 0.001
 """Seconds: what is waited here is no overload before anybody notices it."""
 
 PATIENCE: Final = 0.05
-"""Seconds that one may have waited here at least: a burst, or a machine that stood still, is worked off."""
+"""Seconds that one may have waited here at least."""
 
 MOST_PATIENCE: Final = 0.2
 """Seconds that one may have waited here at most, however slow all others are: what is unloaded may not be known yet."""
