@@ -24,6 +24,11 @@ class Checked:
         self.seen = Seen()
         self.judgement: Judgement | None = None
 
+    def follow(self, earlier: "Checked | None") -> None:
+        """The same endpoint of the same provider was checked before, by another definition of it."""
+        if earlier is not None:
+            self.answered, self.judgement = earlier.answered, earlier.judgement
+
     def heard(self, address: Address, rtt: float | None, leads: Container[Address]) -> None:
         """One answered. leads: where the endpoint's name leads now; who else answered once says nothing any more."""
         best = self.answered.get(address)

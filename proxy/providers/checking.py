@@ -1,7 +1,8 @@
 """The checks of all endpoints of the policy in force: each in its own time, and what they show kept with the endpoint.
 
 - Each worker checks by itself, so that each finds a dead endpoint within the time that the policy names.
-- A reload leaves the checks of providers alone that stay as they are; those of others end with their endpoints.
+- A reload leaves the checks of providers alone that stay as they are; those of others end with their endpoints. Where
+  these answered from goes on to be held against what is said of them: another timeout clears nobody.
 - A provider that evidence has taken out of service is checked on: evidence can clear it, and only that.
 - Where evidence is enforced the first check comes at once.
 """
@@ -61,6 +62,7 @@ class Checking:
             return
         zones = {zone.name: zone for zone in policy.zones}
         before, self._watched = self._watched, {}
+        seen = {(each.place.state.definition.name, each.place.endpoint): each.place.checked for each in before.values()}
         for permit in probe_permits(policy):
             state = fleet.states[permit.provider.name]
             for place in (*state.endpoints, *state.passing):
@@ -70,8 +72,9 @@ class Checking:
                 watched.zone = zones[permit.provider.zone]
                 self._watched[place] = watched
                 if known is None:
+                    place.checked.follow(seen.get((permit.provider.name, place.endpoint)))
                     watched.task = asyncio.get_running_loop().create_task(self._run(watched))
-                elif place.checked.judgement is not None:
+                if place.checked.answered:
                     self._judge(watched)
         for gone in before.values():
             gone.task.cancel()
@@ -124,9 +127,10 @@ class Checking:
         trips = [rtt for rtt in checked.answered.values() if rtt is not None]
         checked.seen = Seen(countries, min(trips, default=None))
         judgement = judge(checked.seen, zone.name, zone.countries, watched.here, definition.location)
-        before, checked.judgement = checked.judgement, judgement
+        before = checked.judgement is not None and checked.judgement.flagged, place.health.held
+        checked.judgement = judgement
         place.health.hold(judgement.forbids(definition.evidence))
-        if judgement.flagged != (before is not None and before.flagged):
+        if (judgement.flagged, place.health.held) != before:
             self._tell(place, f"{judgement.reason}; it is {'out of' if place.health.held else 'in'} service")
 
     def _tell(self, place: EndpointState[Any], what: str) -> None:

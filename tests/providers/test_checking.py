@@ -221,6 +221,24 @@ async def test_a_provider_in_another_country_is_told_of_and_may_be_taken_out_of_
             assert len(watch.told) == 4
 
 
+async def test_another_definition_of_a_provider_clears_it_of_nothing():
+    async with answering() as provider:
+        place = a_place("127.0.0.1", provider.port, health=OFTEN)
+        async with watching(place) as watch:
+            watch.country = "US"
+            await watch.until(lambda: watch.told)
+            first = watch.place
+            watch.swap(dataclasses.replace(place, evidence="enforce", health=dataclasses.replace(OFTEN, interval=3600)))
+            assert watch.place is not first
+            assert watch.place.health.held, "before any check"
+            assert [line.rpartition("; ")[2] for line in watch.told] == [
+                "it is in service",
+                "it is out of service",
+            ]
+            watch.swap(dataclasses.replace(place, name="another", evidence="enforce"))
+            assert not watch.place.health.held, "nobody knows yet"
+
+
 async def test_what_a_name_no_longer_leads_to_is_evidence_no_more():
     answers = {NAME: ["127.0.0.2"]}
 
