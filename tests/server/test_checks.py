@@ -184,10 +184,9 @@ def test_a_provider_that_is_killed_is_left_alone_and_comes_back_and_nobody_else_
         assert len(other.heard) == ended
         lines = [line for line in log.read_text().splitlines() if line.startswith("GET /up")]
         assert set(lines) == {"GET /up HTTP/1.1|200|domicile-check|-|-"}
-        complaints = [(tmp_path / each / "error.log").read_text().splitlines() for each in ("nginx", "again")]
-        # The first connection was whoever waited for nginx to listen.
-        broken = [line for lines in complaints for line in lines if "SSL" in line and "*1 " not in line]
-        assert broken == [], "every handshake looked whole"
+        complaints = (tmp_path / "nginx" / "error.log").read_text().splitlines()
+        # But for that of whoever waited for nginx to listen.
+        assert len([line for line in complaints if "SSL" in line]) <= 1, "every handshake looked whole"
 
 
 def test_evidence_that_is_enforced_takes_a_provider_out_of_service_and_says_so_once_in_each_worker(
