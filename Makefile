@@ -23,7 +23,7 @@ PROGRAMS := curl faketime haproxy ip mount nginx nsenter openssl prometheus prom
 MISSING = $(shell PATH="$$PATH:/usr/sbin:/sbin"; for program in $(PROGRAMS); do \
 	[ -e $$program ] || command -v $$program >/dev/null || echo $$program; done)
 
-.PHONY: help demo test check bench fuzz build packages clean
+.PHONY: help demo test check bench fuzz soak build packages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ bench: $(TEST) ## processor time against nginx, HAProxy, Envoy and aiohttp, memo
 
 fuzz: $(FUZZ) ## the readers of a connection's first bytes, each for a while (SECONDS=600); needs x86-64
 	$(BIN)/python -m fuzz $(or $(SECONDS),60)
+
+soak: $(TEST) ## random faults, reloads and load together, for an hour (SECONDS=3600)
+	$(BIN)/python -m tests.faults.soak $(or $(SECONDS),3600)
 
 build: $(TEST) ## wheel and sdist in dist/
 	$(BIN)/python -m build --outdir dist .

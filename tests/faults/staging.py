@@ -417,9 +417,9 @@ def _held(pid: int) -> set[str]:
     return held
 
 
-def descriptors(pid: int) -> int:
-    """How many a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def kinds(pid: int) -> Counter[str]:
+    """How many descriptors a process has open, by what they stand for: socket, pipe, a path."""
+    return Counter(re.sub(r":?\[?\d+\]?$", "", each) for each in _held(pid))
 
 
 def processor(pid: int) -> float:
