@@ -128,12 +128,17 @@ class Attempts:
         self._planner = planner
         self._permit = permit
         place = self._queued if self._connecting is None and self._task is None else self.place
-        if place is not None and not place.state.retired and permit.covers(place.state.definition):
+        if place is not None and self._stands(place) and permit.covers(place.state.definition):
             self._choices = iter([choice for choice in choices if choice is not place])
             return
         self.stop()
         self._choices = iter(choices)
         self.next()
+
+    def _stands(self, place: Place) -> bool:
+        """Whether a reload has left it as it was, certificates and all. (`retired` is said a moment later.)"""
+        state = place.state
+        return self._planner.line.fleet.states.get(state.definition.name) is state
 
     def stop(self) -> None:
         """Try, and wait, no longer."""

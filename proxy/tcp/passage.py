@@ -106,20 +106,29 @@ class Passage:
         elif tokens.shared:
             self._watch()
             self._waiting = Waiting(self._plane, self.failed)
-            self._waiting.for_tokens(tokens, self._set_out)
+            self._waiting.for_tokens(tokens, self._let_in)
         else:
             self._set_out(tokens.take(time.monotonic()))
 
     def _set_out(self, exceeded: Exceeded | None) -> None:
         """Try to reach a provider, unless a limit of rate is exceeded."""
+        if self._may_set_out(exceeded) and self._attempts is not None:
+            self._attempts.next()
+
+    def _let_in(self, exceeded: Exceeded | None) -> None:
+        """A store has answered: set out by what is decided now, for a date may have passed meanwhile."""
+        if self._may_set_out(exceeded):
+            self.redecide(self._plane.planner, time.time())
+
+    def _may_set_out(self, exceeded: Exceeded | None) -> bool:
         plan, permit = self._plan, self._plan.verdict
         if exceeded is not None:
             self._plane.metrics.rate_limited(self.arrival.listener.name, exceeded.limit).count += 1
             self._turn_away("rate-limited", "rate-limited", INTERNAL_ERROR)
-            return
+            return False
         assert isinstance(permit, Permit)
         self._attempts = Attempts(self._plane, self, self._planner, permit, self._order(plan))
-        self._attempts.next()
+        return True
 
     def _order(self, plan: Plan) -> Sequence[Place]:
         assert plan.preferred is not None

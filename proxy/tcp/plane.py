@@ -128,7 +128,10 @@ class TcpPlane:
 
     async def _redecide_when(self, pending: Pending, passage: Passage) -> None:
         await asyncio.shield(asyncio.ensure_future(pending.ready))
-        passage.redecide(self.planner, time.time())
+        try:
+            passage.redecide(self.planner, time.time())
+        except Exception as error:
+            passage.failed(error)
 
     def _do_aside(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)

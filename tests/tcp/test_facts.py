@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from proxy.identity.answers import Pending
 from tests.tcp.staging import BRITAIN, PROMISE, Peer, client_hello, echo, eventually, staged
 
 ECH = 0xFE0D
@@ -119,3 +120,22 @@ async def test_a_mistake_of_ours_ends_one_connection_and_is_told(monkeypatch: py
         await good.send(b"again")
         assert await good.exactly(5) == b"again"
         assert [record["reason"] for record in await stage.records(1)] == ["reset"]
+
+
+async def test_a_mistake_of_ours_when_a_source_has_answered_ends_that_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[object] = []
+    async with staged({"own": echo}) as stage:
+        client = await stage.client()
+        await client.send(b"hello")
+        await client.exactly(5)
+        stage.plane.loop.set_exception_handler(lambda loop, context: told.append(context["exception"]))
+        monkeypatch.setattr(stage.plane.planner, "plan", None)
+        (passage,) = stage.plane._passages
+        answered = asyncio.get_running_loop().create_future()
+        answered.set_result(None)
+        stage.plane.redecide_when(Pending("directory", answered), passage)
+        assert await client.was_reset()
+        assert [type(each) for each in told] == [TypeError]
+        await stage.nothing_left()

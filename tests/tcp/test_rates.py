@@ -1,7 +1,9 @@
 """Limits of rate: who is over one is closed before any provider hears of them, and once in is not counted again."""
 
 import asyncio
+import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -128,6 +130,27 @@ async def test_what_a_reload_decides_while_the_store_is_asked_counts() -> None:
         await eventually(lambda: store.asked == 1)
         text = (stage.folder / "policy.yaml").read_text()
         stage.swap(text.replace("rules:\n", f"rules:\n{FORBIDDEN}"))
+        store.ready.set()
+        assert (await client.rest())[:1] == b"\x15"
+        assert not stage.providers["own"].conversations
+        (record,) = await stage.records(1)
+        assert record["reason"] == "withdrawn"
+
+
+async def test_a_date_that_passes_while_the_store_is_asked_counts() -> None:
+    moves = time.time() + 1.0
+    until = datetime.fromtimestamp(moves, UTC).isoformat()
+    async with staged({"own": echo}) as stage:
+        await reached(stage, "own")
+        text = (stage.folder / "policy.yaml").read_text()
+        stage.swap(text.replace("- {name: everyone-else, ", f'- {{name: everyone-else, until: "{until}", '))
+        put(stage, store := Store())
+        client = await stage.client("pass")
+        await client.send(client_hello())
+        await eventually(lambda: store.asked == 1)
+        assert time.time() < moves
+        await eventually(lambda: time.time() > moves)
+        stage.plane.redecide()  # as the worker does then
         store.ready.set()
         assert (await client.rest())[:1] == b"\x15"
         assert not stage.providers["own"].conversations

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.authority import Authority, Issued
+from tests.authority import Authority, Issued, make_authority
 from tests.tcp.staging import PROMISE, Stage, eventually, staged
 
 LARGE = 4 * 1024 * 1024
@@ -295,4 +295,26 @@ async def test_who_waits_for_a_place_under_the_cap_is_wrapped_in_its_turn(author
             assert await leaving.was_reset()
             assert state.open == 1
             second.reset()
+            await stage.nothing_left()
+
+
+async def test_who_waits_while_an_authority_is_replaced_goes_by_the_new(authority: Authority, tmp_path: Path) -> None:
+    trusted = tmp_path / "authority.pem"
+    trusted.write_bytes(authority.certificate.read_bytes())
+    async with serving(authority.issue(["storage.example"]), echo) as server:
+        cap = "limits: {connections: 1, queue: {longest: 60s}}"
+        provider = f", tls: {{ca: {trusted}, server_name: storage.example}}, {cap}"
+        async with staged({}, real={"own": server.port}, scheme="tls", provider=provider) as stage:
+            first = await stage.client()
+            await first.send(b"first")
+            assert await first.exactly(5) == b"first"
+            queue = stage.plane.line.fleet.states["own"].waiting
+            waits = await stage.client()
+            await waits.send(b"waits")
+            await eventually(lambda: len(queue or ()) == 1)
+            trusted.write_bytes(make_authority(tmp_path, "other").certificate.read_bytes())
+            stage.swap((stage.folder / "policy.yaml").read_text())
+            assert await waits.was_reset() or not waits.received
+            assert server.handshakes == 1
+            first.reset()
             await stage.nothing_left()
