@@ -113,7 +113,7 @@ class Account:
 
 
 async def test_a_subject_has_one_bucket_wherever_it_is() -> None:
-    by_subject = LIMIT.replace("network", "subject")
+    by_subject = LIMIT.replace(", by: network", "")
     async with staged({**CN, "eu": answering(b"eu")}, more=rates(by_subject)) as stage:
         line = stage.plane.line
         stage.plane.swap(replace(line, sources=Sources([Account()], Places(line.policy.zones))))  # type: ignore[list-item]
