@@ -31,10 +31,14 @@ help: ## this list
 demo: $(RUN) ## real traffic through the proxy, with a table of who went where (ONCE=1: then exit)
 	$(BIN)/domicile demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
+# Two at a time, for much of the suite waits; each starts its own servers. TOGETHER=0 for one at a time, as a debugger wants.
+TOGETHER ?= 2
+TOGETHER_ARGS = $(if $(filter-out 0 1,$(TOGETHER)),--numprocesses=$(TOGETHER) --dist=worksteal)
+
 test: $(TEST) ## every test (ARGS='-k name' and the like go to pytest)
 	@if [ -n "$(strip $(MISSING))" ]; then \
 	echo "Not installed: $(strip $(MISSING)). Leaving out the tests marked 'debian'; 'make packages' installs them." >&2; \
-	exec $(BIN)/python -m pytest -m 'not debian' $(ARGS); else exec $(BIN)/python -m pytest $(ARGS); fi
+	exec $(BIN)/python -m pytest -m 'not debian' $(TOGETHER_ARGS) $(ARGS); else exec $(BIN)/python -m pytest $(TOGETHER_ARGS) $(ARGS); fi
 
 check: $(TEST) ## lint, format, types, and the floors that imports must keep to
 	$(BIN)/ruff check .
