@@ -189,6 +189,7 @@ class Attempts:
             self._choices = iter([choice for choice in choices if choice is not place])
             return
         self.stop()
+        self.left()
         self._choices = choices
         self.next(now)
 

@@ -59,7 +59,7 @@ class Exchange(Failing):
         self._upload: Upload | None = None
         self._repeat = None
         self._hedge = None
-        self._heard = False
+        self._heard = self._held_up = False
         self._awaits_continue = plan.head is not None and plan.head.expects_continue
         self._chunked = False
         self._keep = False

@@ -1,6 +1,8 @@
 """What an exchange does when a provider fails it: another try where that may be, else an answer of our own.
 
 Whose doing it was is told to the endpoint's health: a client that left, or that is slow, says nothing of a provider.
+One that ends while it waits for its client may have waited for too long, or may refuse what it is sent: any client can
+bring that about, as it can ask for what is answered with a 5xx. So it counts like one.
 """
 
 import time
@@ -15,7 +17,7 @@ from proxy.http1.leg import Leg
 from proxy.http1.occupant import Wait
 from proxy.http1.plan import Plan
 from proxy.http1.problems import Problem
-from proxy.http1.provider import ProviderConnection
+from proxy.http1.provider import CLOSED, ProviderConnection
 from proxy.http1.repeat import Repeat
 from proxy.http1.tally import Tally
 from proxy.http1.upload import Upload
@@ -33,8 +35,8 @@ class Failing(Coupled):
 
     # fmt: off
     __slots__ = (
-        "_attempts", "_heard", "_hedge", "_leg", "_plan", "_plane", "_repeat", "_sent_at", "_upload", "tally",
-        "withdrawn_at",
+        "_attempts", "_heard", "_hedge", "_held_up", "_leg", "_plan", "_plane", "_repeat", "_sent_at", "_upload",
+        "tally", "withdrawn_at",
     )
     # fmt: on
 
@@ -47,6 +49,7 @@ class Failing(Coupled):
     _leg: Leg | None
     _sent_at: float
     _heard: bool
+    _held_up: bool
     tally: Tally
     withdrawn_at: float
 
@@ -87,14 +90,21 @@ class Failing(Coupled):
         """Wait for the rest of the request, or for the response to it, or for more of that."""
         raise NotImplementedError
 
+    def client_paused(self) -> None:
+        self._held_up = True
+        super().client_paused()
+
     def provider_broke(self, cause: str) -> None:
         provider, attempts = self._provider, self._attempts
         self._provider = None
         now = time.monotonic()
         if attempts is None or provider is None:
             return
+        failure: Failure = "truncation"
+        if cause == CLOSED and (self._held_up or self.wants_body):
+            failure = "error"
         if self.tally.status:
-            attempts.failed("truncation", now)
+            attempts.failed(failure, now)
             self.record(cause)
             self._client.cut()
             return
@@ -106,7 +116,7 @@ class Failing(Coupled):
                 attempts.failed("truncation", now)
             return
         waited = 0.0 if self.wants_body else now - self._sent_at
-        self._failed(attempts, problems.broken(cause), "truncation", now, waited, stale)
+        self._failed(attempts, problems.broken(cause), failure, now, waited, stale)
 
     def _failed(
         self, attempts: Attempts, problem: Problem, failure: Failure, now: float, waited: float, stale: bool = False

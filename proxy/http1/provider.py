@@ -23,6 +23,9 @@ HIGH_WATER: Final = 256 * 1024
 One read is at most 256,000 bytes, so that a peer that takes them at once never stops the other.
 """
 
+CLOSED: Final = "provider-closed"
+"""The cause where it ended, in whichever way, what it has not finished."""
+
 _PENDING: Final = select.POLLIN | select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
@@ -211,7 +214,7 @@ class ProviderConnection(asyncio.Protocol):
                 self._receiver.more(b"", True)
             else:
                 # At once: closing would first wait for the provider to take what was written.
-                self._broke("provider-closed")
+                self._broke(CLOSED)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -220,7 +223,7 @@ class ProviderConnection(asyncio.Protocol):
         self._disown()
         self._closed(self)
         if owner is not None:
-            owner.provider_broke("provider-closed")
+            owner.provider_broke(CLOSED)
 
     def pause_writing(self) -> None:
         self.writable = False

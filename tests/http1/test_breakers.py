@@ -1,11 +1,18 @@
 """Endpoints that fail are left alone, and come back by trials: breakers, as a plane of real sockets turns them."""
 
+import asyncio
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from tests.http1.border import Border, border, now
-from tests.http1.scenes import SWITCHED, UPGRADE, eventually, thin_client
+from tests.http1.scenes import (
+    SWITCHED,
+    UPGRADE,
+    eventually,
+    reset_by_provider,
+    thin_client,
+)
 from tests.http1.staging import (
     BRITAIN,
     Conversation,
@@ -126,6 +133,41 @@ async def test_what_a_client_does_says_nothing_of_a_provider() -> None:
         assert {record["reason"] for record in records} == {"client-left", "body-too-slow", "idle"}
         for name in ("first", "second"):
             assert set(scene.place(name).health.window.counts(now()).values()) == {0}
+        assert scene.idle()
+
+
+async def test_clients_who_are_slow_open_no_breaker_by_what_a_provider_does_about_it() -> None:
+    """It ends what takes too long, as servers do, or what it will not take: thrice in a row is nothing of its own."""
+
+    async def strict(conversation: Conversation) -> None:
+        head = await conversation.read_head()
+        if head.startswith(b"GET /whole"):
+            await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst")
+        elif head.startswith(b"GET"):
+            await conversation.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            (client,) = (each for each in scene.stage.plane._connections if each.exchange is not None)
+            while client.writable:
+                conversation.writer.write(b"4e20\r\n" + b"x" * 20_000 + b"\r\n")
+                await asyncio.sleep(0.001)
+            reset_by_provider(conversation)
+            cut.set()
+
+    cut = asyncio.Event()
+    async with border({"first": strict}) as scene:
+        for _ in range(3):
+            uploads = await scene.stage.client()
+            await uploads.send(request(method="POST", xff=BRITAIN, headers="Content-Length: 5"))
+            assert (await uploads.response()).status == 502
+        assert word(scene) == "closed"
+        downloads = await thin_client(scene.stage)
+        await downloads.send(request("/slow", xff=BRITAIN))
+        await eventually(cut.is_set)
+        await downloads.rest()
+        await scene.log.wait(4)
+        counts = scene.place("first").health.window.counts(now())
+        assert {kind: count for kind, count in counts.items() if count} == {"error": 4}
+        assert word(scene) == "closed"
+        assert (await scene.ask("/whole")).body == b"first"
         assert scene.idle()
 
 

@@ -167,6 +167,27 @@ async def test_where_the_first_fails_meanwhile_the_second_is_waited_for() -> Non
         assert scene.idle()
 
 
+async def test_a_reload_once_a_kept_first_has_ended_leaves_no_try_behind() -> None:
+    first, second = Held(b"first", breaks=True), Held(b"second")
+
+    async def once(conversation: Conversation) -> None:
+        await conversation.read_head()
+        await conversation.say(OK % (5, b"first"))
+        await first(conversation)
+
+    async with border({"first": once, "second": second}, more=SOON) as scene:
+        assert (await scene.ask()).body == b"first"
+        client = await asked(scene)
+        await both_asked(scene)
+        first.goes.set()
+        await eventually(lambda: metric(scene.stage, "domicile_attempts_total", result="broken") == 1)
+        scene.reload(scene.text().replace("{provider: first}, ", ""))
+        second.goes.set()
+        assert (await client.response()).body == b"second"
+        await scene.log.wait(2)
+        assert scene.idle()
+
+
 @pytest.mark.parametrize("script", [closing(), closing(b"garbage\r\n\r\n"), saying(b"HTTP/1.1 101 No\r\n\r\n")])
 async def test_where_the_second_fails_the_first_is_waited_for(script: Script) -> None:
     first = Held(b"first")
