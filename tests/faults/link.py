@@ -189,6 +189,8 @@ class _Crossing:
         self._over = asyncio.Event()
         self._passed = link.passed
         client.setblocking(False)
+        for sock in (client, provider):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @property
     def _fault(self) -> Fault:
