@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SLICE: Final = 64 * 1024
 """Bytes of a chunked body that are looked through in one turn of the loop: 9 ms if every chunk is a byte."""
 
+SMALL_SLICE: Final = 4 * 1024
+"""The same where the chunks are small, and before that is known: several such bodies may come at once."""
+
 
 class Unacceptable(Exception):
     """The body is not what was announced, or more than is taken."""
@@ -73,7 +76,7 @@ class Upload:
     kept: all of it so far as a provider is sent it; None where that is not kept, or was too much.
     """
 
-    __slots__ = ("_client", "_exchange", "_held", "_most", "_to", "body", "kept")
+    __slots__ = ("_client", "_exchange", "_held", "_most", "_slice", "_to", "body", "kept")
 
     def __init__(self, exchange: "Exchange", client: "ClientConnection", body: RequestBody, most: int) -> None:
         """most: how many bytes of it are kept."""
@@ -82,6 +85,7 @@ class Upload:
         self._to: asyncio.Transport | None = None
         self._held = b""
         self._most = most
+        self._slice = SMALL_SLICE
         self.kept: bytes | None = b"" if most else None
         self.body = body
 
@@ -95,13 +99,15 @@ class Upload:
     def from_client(self, data: bytes) -> None:
         """Bytes of the body, and perhaps of what comes behind it."""
         body = self.body
-        if body.chunked and len(data) > SLICE:
-            data = self._client.first_of(data, SLICE)
+        if body.chunked and len(data) > self._slice:
+            data = self._client.first_of(data, self._slice)
+        before = body.received
         try:
             framed = body.feed(data)
         except Unacceptable as unacceptable:
             self._exchange.fail(unacceptable.problem)
             return
+        self._slice = SLICE if 4 * (body.received - before) > 3 * len(data) else SMALL_SLICE
         if body.done:
             self._client.keep(body.rest)
         if self.kept is not None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.http1.problems import Problem
-from proxy.http1.upload import RequestBody, Upload
+from proxy.http1.upload import SLICE, SMALL_SLICE, RequestBody, Upload
 from proxy.wire.body import chunk
 from tests.http1.border import Border, border, now
 from tests.http1.recording import Recorder
@@ -321,3 +321,30 @@ def test_a_second_provider_is_sent_what_the_first_was_or_nothing(
     assert read.received == len(body)
     assert not read.rest
     assert chunked or second.data == body
+
+
+class Sliced(Told):
+    """Notes how much of what came is looked at in each turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self.left = b""
+
+    def first_of(self, data: bytes, size: int) -> bytes:
+        self.sizes.append(size)
+        self.left = data[size:]
+        return data[:size]
+
+
+@pytest.mark.parametrize(("payload", "later"), [(b"x", SMALL_SLICE), (b"x" * 1000, SLICE)])
+def test_the_smaller_the_chunks_the_less_is_looked_through_in_one_turn(payload: bytes, later: int) -> None:
+    told = Sliced()
+    upload = Upload(told, told, RequestBody(None, None), 0)  # type: ignore[arg-type]
+    upload.begin()
+    told.left = chunk(payload) * (300_000 // len(chunk(payload)))
+    while told.left:
+        came, told.left = told.left, b""
+        upload.from_client(came)
+    assert told.sizes[0] == SMALL_SLICE
+    assert set(told.sizes[1:]) == {later}
