@@ -302,7 +302,11 @@ class Attempts:
     def late(self) -> None:
         """It has waited for too long, or too many did."""
         self._queued = None
-        self._traveller.unreachable(FULL)
+        try:
+            self._traveller.unreachable(FULL)
+        except Exception:
+            self._traveller.unreachable(INTERNAL)  # as in `served`
+            raise
 
     def _begin_dial(self, place: EndpointState[ProviderConnection], *, its_turn: bool = False) -> None:
         self._traveller.dialling()

@@ -167,6 +167,8 @@ class _Worker:
             self._begin(opened)
         else:
             settle(self._plane.line, self._metrics)  # Of providers that go now.
+            # First: what the evidence says by this policy holds for whatever the swap tries anew.
+            self._checking.swap(policy, opened.line.fleet)
             self._passing.swap(opened.passing)
             self._plane.swap(opened.line)
         self._policy = policy
@@ -178,7 +180,6 @@ class _Worker:
         self._metrics.policy(policy.digest, [rule.name for rule in policy.rules])
         self._metrics.certificates(opened.expiries)
         self._dates.watch(policy)
-        self._checking.swap(policy, opened.line.fleet)
         self._answer(InForce(policy.digest))
 
     def _begin(self, opened: Opened) -> None:
@@ -194,6 +195,7 @@ class _Worker:
         self._renewal = CountryRenewal(lambda: self._plane.line.countries)
         self._renewal.begin()
         self._checking = Checking(lambda address: self._plane.line.countries.country(address), JOURNAL.warning)
+        self._checking.swap(opened.line.policy, opened.line.fleet)
         self._lag.begin()
         # Once: what later policies bring stays in the collector's sight, for they go again. Thawing and freezing anew
         # at each reload would stop the loop for as long as a collection of everything takes, some 50 milliseconds.
