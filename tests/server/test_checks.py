@@ -166,7 +166,7 @@ def test_a_provider_that_is_killed_is_left_alone_and_comes_back_and_nobody_else_
 
             life.close()
             until(lambda: told("bad", "own") >= 2 and {state(proxy, "own"), state(proxy, "bare")} == {"open"})
-            assert get(proxy.port("edge"))[0] == 503
+            until(lambda: get(proxy.port("edge"))[0] == 503)  # once both workers' checks have found it
             assert total(proxy, "domicile_breaker_trips_total", provider="own") >= 1
             assert state(proxy, "other") == "closed"
             proxy.await_line(f"warning provider own, 127.0.0.1:{port}: checks fail: connection refused")
