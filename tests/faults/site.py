@@ -107,6 +107,8 @@ class Site:
             visit.received += cut.partial
         except (ConnectionError, ssl.SSLError):
             visit.reset = True
+        except ValueError:
+            pass  # Garbage came, and there is no answer to that.
         finally:
             visit.ended.set()
             self._writers.discard(writer)
@@ -122,10 +124,7 @@ class Site:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             visit.received += head
-            words = head.decode("latin-1").split(" ", 2)
-            if len(words) < 3:
-                return
-            method, target, _ = words
+            method, target, _ = head.decode("latin-1").split(" ", 2)
             body = await _body(head.lower(), visit, reader)
             visit.requests.append(f"{method} {target}")
             visit.bodies.append(body)
