@@ -65,7 +65,7 @@ class Link:
         self.passed: dict[Way, int] = {}
         self.port = 0
         self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
+        self._accepting = False
         self._fillers: list[socket.socket] = []
         self._crossings: set[_Crossing] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,6 +81,8 @@ class Link:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for crossing in self._crossings:  # Those that had not begun.
+                crossing.close()
 
     @property
     def fault(self) -> Fault:
@@ -106,8 +108,9 @@ class Link:
             sock.setblocking(False)
             self.port = sock.getsockname()[1]
         self._listener.listen(1024)
-        if self._accepting is None:
-            self._accepting = self._spawn(self._accept(self._listener))
+        if not self._accepting:
+            self._accepting = True
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     def refuse(self) -> None:
         """Listen no longer; what is connected stays."""
@@ -139,10 +142,8 @@ class Link:
             crossing.end()
 
     def _stop_accepting(self) -> None:
-        if self._accepting is not None and self._listener is not None:
-            self._accepting.cancel()
-            self._accepting = None
-            # The task lets go of it a turn later, when another may have its number.
+        if self._accepting and self._listener is not None:
+            self._accepting = False
             asyncio.get_running_loop().remove_reader(self._listener)
 
     def _close_fillers(self) -> None:
@@ -150,28 +151,25 @@ class Link:
             filler.close()
         self._fillers.clear()
 
-    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> "asyncio.Task[None]":
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            client, peer = await loop.sock_accept(listener)
-            if peer in [filler.getsockname() for filler in self._fillers]:
-                client.close()
-                continue
-            self.accepted += 1
-            self.passed = {"to_provider": 0, "to_client": 0}
-            self._spawn(self._carry(client, self.script.popleft() if self.script else None))
-
-    async def _carry(self, client: socket.socket, own: Fault | None) -> None:
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            client, peer = listener.accept()
+        except OSError:
+            return
+        if peer in [filler.getsockname() for filler in self._fillers]:
+            client.close()
+            return
+        self.accepted += 1
+        self.passed = {"to_provider": 0, "to_client": 0}
         provider = socket.socket()
         provider.setblocking(False)
-        crossing = _Crossing(self, client, provider, own)
+        crossing = _Crossing(self, client, provider, self.script.popleft() if self.script else None)
         self._crossings.add(crossing)
+        task = asyncio.get_running_loop().create_task(self._carry(crossing))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, crossing: "_Crossing") -> None:
         try:
             await crossing.carry(self._target)
         finally:
@@ -212,8 +210,11 @@ class _Crossing:
         except OSError:
             self.reset()
         finally:
-            self._client.close()
-            self._provider.close()
+            self.close()
+
+    def close(self) -> None:
+        self._client.close()
+        self._provider.close()
 
     async def _way(self, way: Way) -> None:
         source, sink = (self._client, self._provider) if way == "to_provider" else (self._provider, self._client)
