@@ -31,8 +31,8 @@ help: ## this list
 demo: $(RUN) ## real traffic through the proxy, with a table of who went where (ONCE=1: then exit)
 	$(BIN)/domicile demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
-# Two at a time, for much of the suite waits; each starts its own servers. TOGETHER=0 for one at a time, as a debugger wants.
-TOGETHER ?= 2
+# Four at a time, for most of the suite waits; each starts its own servers. TOGETHER=0 for one at a time, as a debugger wants.
+TOGETHER ?= 4
 TOGETHER_ARGS = $(if $(filter-out 0 1,$(TOGETHER)),--numprocesses=$(TOGETHER) --dist=worksteal)
 
 test: $(TEST) ## every test (ARGS='-k name' and the like go to pytest)
