@@ -26,6 +26,10 @@ PARKED: Final = 1.0
 BURST: Final = 0.25
 """Seconds for which a turn lets in while those before it were short."""
 
+CALM: Final = 0.002
+"""Seconds. While the limit was never lowered, a turn that was no longer is followed by as much time in which none is looked
+at: looking costs as much as letting in. A storm that begins meanwhile is noticed so much later."""
+
 SHORTEST: Final = 8
 """The part of its patience, one in so many, for which each turn lets in at least. A power of two."""
 
@@ -33,13 +37,18 @@ SHORTEST: Final = 8
 class Admission:
     """Belongs to the running loop's thread."""
 
-    __slots__ = ("_began", "_let_in", "_longest", "_loop", "_overlong", "_stirred", "_turned", "limit")
+    # fmt: off
+    __slots__ = (
+        "_began", "_calm_until", "_let_in", "_longest", "_loop", "_overlong", "_stirred", "_turned", "limit",
+    )
+    # fmt: on
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rules: Concurrency) -> None:
         self.limit = ConcurrencyLimit(rules, time.monotonic())
         self._loop = loop
         self._stirred = False
         self._began = 0.0
+        self._calm_until = 0.0
         self._let_in = 0
         self._overlong = 0
         self._longest = max(BURST, self.limit.patience)
@@ -48,6 +57,8 @@ class Admission:
     def enter(self, now: float) -> bool:
         """Whether one more is let in; there is one `limit.end` for each that is."""
         if not self._stirred:
+            if now < self._calm_until:
+                return self.limit.begin()
             self._stirred = True
             self._began = now
             self._loop.call_soon(self._turned)
@@ -64,6 +75,8 @@ class Admission:
         length = now - self._began
         if let_in:
             limit.observe(2 * length, self._began, now, let_in)
+        if length <= CALM and limit.free:
+            self._calm_until = now + CALM
         self._overlong = overlong = self._overlong + 1 if length > limit.patience else 0
         if overlong < 2:
             self._longest = max(BURST, limit.patience)

@@ -113,6 +113,11 @@ class ConcurrencyLimit:
         self.patience = PATIENCE if rules.adaptive else inf
         self._set(float(rules.most) if free else self._limit)
 
+    @property
+    def free(self) -> bool:
+        """Whether it was never lowered, or has come back."""
+        return self._limit >= self._rules.most
+
     def begin(self, late: bool = False) -> bool:
         """Whether one more is let in. late: it has waited here for too long already."""
         if late or self.working >= self.limit or self.under_way >= self._rules.most:
