@@ -324,6 +324,9 @@ def serving(service: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with start(policy, tmp_path_factory.mktemp("status")) as running:
         answers = [get(running.port("edge"), path)[0] for path in ("/", "/", "/", "/", "/rare", "/rare")]
         assert answers == [200, 200, 200, 200, 200, 429]
+        deadline = time.monotonic() + 10
+        while not sum(running.status()["load"]["loop_lag"]["counts"]):
+            assert time.monotonic() < deadline
         yield running
 
 

@@ -91,6 +91,8 @@ class Clone:
             "COLUMNS": "110",
             "ARGS": "-q -p no:cacheprovider tests/wire/test_target.py",
             "PYTHONPATH": str(self.folder / ".libraries"),
+            # This interpreter may have plugins that a fresh environment has not, and that do not run together.
+            "TOGETHER": "0",
             "PYTHONDONTWRITEBYTECODE": "1",
             # An installation into a fresh environment finds all that it needs among the libraries, and fetches nothing.
             "PIP_NO_INDEX": "1",
