@@ -27,8 +27,8 @@ BURST: Final = 0.25
 """Seconds for which a turn lets in while those before it were short."""
 
 CALM: Final = 0.002
-"""Seconds. While the limit was never lowered, a turn that was no longer is followed by as much time in which none is looked
-at: looking costs as much as letting in. A storm that begins meanwhile is noticed so much later."""
+"""Seconds. While the limit was never lowered, a turn that was no longer is followed by as much time in which none is
+looked at: looking costs as much as letting in. A storm that begins meanwhile is noticed so much later."""
 
 SHORTEST: Final = 8
 """The part of its patience, one in so many, for which each turn lets in at least. A power of two."""
