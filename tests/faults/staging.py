@@ -189,12 +189,15 @@ class Stage:
             link.script.clear()
             link.fault = SOUND
             link.listen()
+        in_service = answered = False
         async with asyncio.timeout(PATIENCE):
             while True:
                 for link in self.every_link:
                     link.end()
                 await until(lambda: self.at_providers(worker) == 0)
-                if await self._states() == {"closed"}:
+                # An answer in between, for failures in a row are counted over tests, too.
+                answered, in_service = in_service, await self._states() == {"closed"}
+                if in_service and answered:
                     break
                 await asyncio.gather(*(each(xff=who) for each in (self.ask, self.echoed) for who in (MAINLAND, TURNED)))
                 await asyncio.sleep(0.02)
