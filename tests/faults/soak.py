@@ -65,10 +65,9 @@ class Passing(Site):
         self.strays += not found <= {OWN[self.name]}
 
 
-NOISE = 24.0
-"""MiB by which processes that have just been started grow without a leak, over all of them: what an allocator has had
-once it keeps, some MiB at a time. It took 5 to 12 minutes until nothing was added any more. In two minutes that hides a
-leak, which is why what is in use is counted too, and held to the bar itself; in half an hour it does not."""
+NOISE = 6.0
+"""MiB by which processes that have just been started grow without a leak: what an allocator has had once it keeps. In
+half a minute that hides a leak, which is why what is in use is counted too; in half an hour it does not."""
 
 FIRST = 0.5
 """MiB for what is made when something first happens, and stays."""

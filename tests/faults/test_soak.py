@@ -1,4 +1,4 @@
-"""The soak for two minutes; `make soak` runs it for an hour."""
+"""The soak for less than a minute; `make soak` runs it for an hour."""
 
 import random
 from pathlib import Path
@@ -7,10 +7,9 @@ import pytest
 
 from tests.faults.soak import soak
 
-SECONDS = 120.0
+SECONDS = 40.0
 
 
-@pytest.mark.timeout(400)
 async def test_random_faults_reloads_and_load_leave_nothing_behind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
