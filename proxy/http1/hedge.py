@@ -9,12 +9,13 @@
 import asyncio
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from proxy.http1.attempts import Attempts
 from proxy.http1.leg import Leg
 from proxy.http1.problems import Problem
 from proxy.http1.provider import ProviderConnection
+from proxy.policy.facts import READING_METHODS
 from proxy.providers.endpoint import EndpointState
 from proxy.providers.failure import DialFailure
 from proxy.providers.health import Try
@@ -26,8 +27,6 @@ from proxy.wire.response_head import ResponseHead
 if TYPE_CHECKING:
     from proxy.http1.failing import Failing
     from proxy.http1.plane import HttpPlane
-
-READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Hedges:
@@ -228,4 +227,4 @@ class Hedge:
 
 def hedged(head: RequestHead) -> bool:
     """Whether a request may be asked of two endpoints at once."""
-    return head.method in READS and not head.has_body and head.upgrade is None
+    return head.method in READING_METHODS and not head.has_body and head.upgrade is None
