@@ -9,7 +9,7 @@ import click
 from proxy.cli.opening import notes_as_json, open_policy, print_notes
 from proxy.config import Loaded, PolicyRefused
 from proxy.policy.policy import Policy
-from proxy.policy.settings import Bind, Endpoint, Listener, TcpBind
+from proxy.policy.settings import Listener
 
 
 @click.command()
@@ -54,7 +54,7 @@ def _as_json(loaded: Loaded) -> dict[str, Any]:
                 "name": provider.name,
                 "operator": provider.operator,
                 "zone": provider.zone,
-                "endpoints": [endpoint_text(endpoint) for endpoint in provider.endpoints],
+                "endpoints": [str(endpoint) for endpoint in provider.endpoints],
                 "send_proxy": provider.send_proxy,
             }
             for provider in policy.providers
@@ -64,7 +64,7 @@ def _as_json(loaded: Loaded) -> dict[str, Any]:
                 "name": listener.name,
                 "protocol": listener.protocol,
                 "tls": bool(listener.certificates),
-                "binds": [bind_text(bind) for bind in listener.binds],
+                "binds": [str(bind) for bind in listener.binds],
                 "proxy_protocol": listener.proxy_protocol,
             }
             for listener in policy.listeners
@@ -86,7 +86,7 @@ def _print(policy: Policy) -> None:
     _section(
         "providers",
         [
-            (each.name, f"{each.operator}, in {each.zone}", " ".join(map(endpoint_text, each.endpoints)))
+            (each.name, f"{each.operator}, in {each.zone}", " ".join(map(str, each.endpoints)))
             for each in policy.providers
         ],
     )
@@ -96,7 +96,7 @@ def _print(policy: Policy) -> None:
             (
                 each.name,
                 _spoken(each),
-                " ".join(map(bind_text, each.binds)),
+                " ".join(map(str, each.binds)),
             )
             for each in policy.listeners
         ],
@@ -121,19 +121,6 @@ def _section(title: str, rows: list[tuple[str, str, str]]) -> None:
     click.secho(title, bold=True)
     for name, what, where in rows:
         click.echo(f"  {name:{widths[0]}}  {what:{widths[1]}}  {where}")
-
-
-def endpoint_text(endpoint: Endpoint) -> str:
-    """An endpoint as a policy file writes it."""
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    return f"{endpoint.scheme}://{host}:{endpoint.port}"
-
-
-def bind_text(bind: Bind) -> str:
-    """A bind as a policy file writes it."""
-    if isinstance(bind, TcpBind):
-        return f"[{bind.host}]:{bind.port}" if ":" in bind.host else f"{bind.host}:{bind.port}"
-    return f"unix:{bind.path}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -304,11 +304,8 @@ def _unproven(found: Identity | Invalid | Unavailable | Pending | Refusal) -> Ve
 
 
 def _start(head: RequestHead, lines: bytes, place: EndpointState[ProviderConnection]) -> bytes:
-    provider, endpoint = place.state.definition, place.endpoint
+    provider = place.state.definition
     fixed = tuple((name.encode("ascii"), value.reveal().encode("latin-1")) for name, value in provider.headers)
     if provider.host == "preserve":
         return for_provider(head, lines, None, fixed)
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    default = 443 if endpoint.scheme == "https" else 80
-    own = host if endpoint.port == default else f"{host}:{endpoint.port}"
-    return for_provider(head, lines, own.encode("ascii"), fixed)
+    return for_provider(head, lines, place.endpoint.authority.encode("ascii"), fixed)

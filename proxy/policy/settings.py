@@ -45,13 +45,35 @@ class Zone:
 Scheme = Literal["https", "http", "tls", "tcp"]
 
 
+def _in_brackets(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _host_and_port(host: str, port: int) -> str:
+    return f"{_in_brackets(host)}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address of a provider. host is a DNS name or an address literal without brackets."""
+    """One address of a provider. host is a DNS name or an address literal without brackets. As text: as a policy file
+    writes it."""
 
     scheme: Scheme
     host: str
     port: int
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.label}"
+
+    @property
+    def label(self) -> str:
+        """What metrics and the operator's screen call it: `host:port`."""
+        return _host_and_port(self.host, self.port)
+
+    @property
+    def authority(self) -> str:
+        """What a Host field calls it: without the port that its scheme has anyhow."""
+        return _in_brackets(self.host) if self.port == (443 if self.scheme == "https" else 80) else self.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +152,23 @@ class GeoIP:
 
 @dataclass(frozen=True, slots=True)
 class TcpBind:
-    """host is an address literal without brackets; port 0 lets the kernel choose."""
+    """host is an address literal without brackets; port 0 lets the kernel choose. As text: as a policy file has it."""
 
     host: str
     port: int
 
+    def __str__(self) -> str:
+        return _host_and_port(self.host, self.port)
+
 
 @dataclass(frozen=True, slots=True)
 class UnixBind:
+    """As text: as a policy file writes it."""
+
     path: Path
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
 
 
 Bind = TcpBind | UnixBind

@@ -93,7 +93,7 @@ def request(check: HealthCheck, provider: Provider, endpoint: Endpoint) -> bytes
     """What a check sends on its connection: nothing unless it speaks HTTP."""
     if check.kind != "http":
         return b""
-    path, host = check.path.encode("ascii"), (check.host or _authority(endpoint)).encode("ascii")
+    path, host = check.path.encode("ascii"), (check.host or endpoint.authority).encode("ascii")
     fixed = b"".join(
         b"%b: %b\r\n" % (name.encode("ascii"), value.reveal().encode("latin-1"))
         for name, value in provider.headers
@@ -111,11 +111,6 @@ def greeting(provider: Provider, endpoint: Endpoint) -> bytes:
     if endpoint.scheme not in ("tls", "tcp"):
         return b""
     return {"none": b"", "v1": b"PROXY UNKNOWN\r\n", "v2": b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"}[provider.send_proxy]
-
-
-def _authority(endpoint: Endpoint) -> str:
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    return host if endpoint.port == (443 if endpoint.scheme == "https" else 80) else f"{host}:{endpoint.port}"
 
 
 class Answer:

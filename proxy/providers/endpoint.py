@@ -55,7 +55,7 @@ class EndpointState(Generic[C]):
         self.state = state
         self.endpoint = endpoint
         self.key = key
-        self.label = label(endpoint)
+        self.label = endpoint.label
         self.health = Health(self.label, weight, definition.passive, definition.breaker)
         self.begin = self.health.begin
         self.admission = Admission()
@@ -191,9 +191,3 @@ class EndpointState(Generic[C]):
     def _missed(self, failure: DialFailure, began: float) -> None:
         if failure.kind not in _UNTOLD:
             self.health.unreached(began, time.monotonic())
-
-
-def label(endpoint: Endpoint) -> str:
-    """What an endpoint is called in metrics and on the operator's screen."""
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    return f"{host}:{endpoint.port}"

@@ -8,7 +8,7 @@ from typing import Any
 from proxy.admin import ListenerStatus, ProviderReport, WorkerReport
 from proxy.http1.line import Line
 from proxy.policy.policy import Policy
-from proxy.policy.settings import Endpoint, Listener
+from proxy.policy.settings import Listener
 from proxy.providers.endpoint import EndpointState
 from proxy.server.door import Door
 from proxy.telemetry.access_log import AccessLog
@@ -106,7 +106,7 @@ def refusals(doors: Iterable[Door]) -> Iterator[tuple[str, str, int]]:
 def introduction(policy: Policy, addresses: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """A line for each provider, then for each listener."""
     for provider in policy.providers:
-        places = ", ".join(map(_endpoint_text, provider.endpoints))
+        places = ", ".join(map(str, provider.endpoints))
         yield f"provider {provider.name}: {provider.operator} in {provider.zone}, {places}"
     for listener in policy.listeners:
         yield f"listener {listener.name}: {_protocol(listener)} on {', '.join(addresses[listener.name])}"
@@ -121,12 +121,3 @@ def version() -> str:
 
 def _protocol(listener: Listener) -> str:
     return "https" if listener.certificates else listener.protocol
-
-
-def place(endpoint: Endpoint) -> str:
-    """What labels an endpoint: `host:port` as the policy file has it."""
-    return f"[{endpoint.host}]:{endpoint.port}" if ":" in endpoint.host else f"{endpoint.host}:{endpoint.port}"
-
-
-def _endpoint_text(endpoint: Endpoint) -> str:
-    return f"{endpoint.scheme}://{place(endpoint)}"

@@ -27,14 +27,7 @@ class BindError(Exception):
         if isinstance(cause, OSError):
             # Not the text: asyncio adds to it what is said here anyhow.
             cause = os.strerror(cause.errno).lower() if cause.errno else str(cause)
-        super().__init__(f"{who}: cannot bind {bind_text(bind)}: {cause}")
-
-
-def bind_text(bind: Bind) -> str:
-    """The bind as a policy file writes it."""
-    if isinstance(bind, UnixBind):
-        return f"unix:{bind.path}"
-    return f"[{bind.host}]:{bind.port}" if ":" in bind.host else f"{bind.host}:{bind.port}"
+        super().__init__(f"{who}: cannot bind {bind}: {cause}")
 
 
 class Bound:
@@ -54,8 +47,8 @@ class Bound:
     def text(self) -> str:
         """Where it really listens: the bind, its port 0 replaced by what the kernel chose."""
         if isinstance(self.bind, UnixBind):
-            return bind_text(self.bind)
-        return bind_text(TcpBind(self.bind.host, self.sock.getsockname()[1]))
+            return str(self.bind)
+        return str(TcpBind(self.bind.host, self.sock.getsockname()[1]))
 
     def release(self) -> None:
         """Close, and leave a Unix socket's file to the program that listens there now."""

@@ -23,7 +23,7 @@ from proxy.config import Loaded
 from proxy.policy.policy import Policy
 from proxy.policy.settings import Bind
 from proxy.server.account import introduction
-from proxy.server.binding import BindError, Bound, bind_text
+from proxy.server.binding import BindError, Bound
 from proxy.server.crew import Crew
 from proxy.server.handover import Handover
 from proxy.server.journal import JOURNAL, unforeseen
@@ -159,7 +159,7 @@ class Master:
         for line in introduction(self._policy, self._sockets.addresses()):
             JOURNAL.info("%s", line)
         if self._admin.bound is not None:
-            JOURNAL.info("admin: http on %s", bind_text(self._admin.bound))
+            JOURNAL.info("admin: http on %s", self._admin.bound)
         JOURNAL.info("workers: %s", ", ".join(map(str, self._crew.pids())))
         JOURNAL.info("serving %s, policy %s", self._path, self._policy.digest)
 

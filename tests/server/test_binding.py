@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.policy.settings import Bind, TcpBind, UnixBind
-from proxy.server.binding import BindError, bind_text, open_bind
+from proxy.server.binding import BindError, open_bind
 
 
 def reaches(family: socket.AddressFamily, address: str | tuple[str, int]) -> bool:
@@ -26,7 +26,7 @@ def reaches(family: socket.AddressFamily, address: str | tuple[str, int]) -> boo
     ],
 )
 def test_binds_read_as_in_the_policy(bind: Bind, text: str) -> None:
-    assert bind_text(bind) == text
+    assert str(bind) == text
 
 
 def test_port_0_tells_what_the_kernel_chose() -> None:
