@@ -116,6 +116,8 @@ async def test_nginx_serves_a_large_file_over_tls(authority: Authority, tmp_path
 
 
 async def test_postgresql(postgres_port: int) -> None:
+    # A server that is still starting answers, too; what is counted below is one connection's.
+    await (await _postgres("127.0.0.1", postgres_port)).close()
     async with through(postgres_port) as stage:
         host, port = stage.address("raw")
         connection = await _postgres(host, port)
