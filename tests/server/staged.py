@@ -22,6 +22,10 @@ from proxy.telemetry.cells import Cell
 LOCAL = TcpBind("127.0.0.1", 0)
 PATIENCE = 20.0
 
+A_FEW = 12
+"""Looks at what has come. Without a rest there are hundreds: one for each byte, or for each turn of the loop. One or
+two would do, but a kernel that is short of memory for TCP heeds no SO_RCVLOWAT (tcp_stream_is_readable)."""
+
 
 class Echo(asyncio.Protocol):
     """Says on one line what it knows of its arrival, then echoes."""

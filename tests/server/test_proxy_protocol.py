@@ -14,7 +14,7 @@ from proxy.policy.settings import Certificate, Listener, UnixBind
 from proxy.server import greetings
 from proxy.wire.proxy_header import LIMIT, NOOP, SIGNATURE, proxy_header, proxy_line
 from tests.server.minted import mint
-from tests.server.staged import Staged, listener, staged, until
+from tests.server.staged import A_FEW, Staged, listener, staged, until
 from tests.server.test_tls import Pieces
 
 CLIENT = ip_address("203.0.113.9"), 51000
@@ -141,10 +141,10 @@ async def test_half_a_header_costs_no_turning(monkeypatch: pytest.MonkeyPatch) -
         for half in (SOUND[:20], b"PROXY TCP4 203.0."):
             _, writer = await stage.connect()
             writer.write(half)
-        await until(lambda: looks() == 2)
+        await until(lambda: looks() >= 2)
         for _ in range(20):
             await asyncio.sleep(0.005)
-        assert looks() == 2
+        assert looks() <= 2 * A_FEW
         assert stage.stage.pending() == 2
 
 
@@ -159,7 +159,7 @@ async def test_a_unix_socket_does_not_spin(tmp_path: Path, monkeypatch: pytest.M
         await until(lambda: looks() >= 3)
         for _ in range(20):
             await asyncio.sleep(0.005)
-        assert looks() <= 12
+        assert looks() <= A_FEW
         writer.write(SOUND[20:] + b"behind")
         assert await reader.readline() == b"edge 203.0.113.9 False None None False\n"
         assert await reader.readexactly(6) == b"behind"

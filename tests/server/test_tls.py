@@ -15,7 +15,7 @@ from cryptography import x509
 from proxy.policy.settings import Certificate, Listener, UnixBind
 from proxy.server import greetings
 from tests.server.minted import mint, serial_of, trusting_anything
-from tests.server.staged import listener, staged, until
+from tests.server.staged import A_FEW, listener, staged, until
 
 Versions = tuple[ssl.TLSVersion, ssl.TLSVersion]
 ONLY_12 = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2)
@@ -144,7 +144,7 @@ async def test_a_hello_byte_by_byte_is_looked_at_a_few_times(edge: Listener, mon
             writer.write(hello[place : place + 1])
             await asyncio.sleep(0)
         assert await client.finish(reader, writer) == b"edge 127.0.0.1 True exact.app.example 2 False\n"
-        assert 2 <= looks() <= 4
+        assert 2 <= looks() <= A_FEW
 
 
 async def test_a_hello_in_many_records_is_read(edge: Listener) -> None:
@@ -166,10 +166,10 @@ async def test_half_a_hello_costs_no_turning(edge: Listener, monkeypatch: pytest
         stage.load(edge)
         _, writer = await stage.connect()
         writer.write(Pieces("a.app.example").hello()[:100])
-        await until(lambda: looks() == 1)
+        await until(lambda: looks() >= 1)
         for _ in range(20):
             await asyncio.sleep(0.005)
-        assert looks() == 1
+        assert looks() <= A_FEW
         assert stage.stage.pending() == 1
 
 
@@ -187,7 +187,7 @@ async def test_a_unix_socket_does_not_spin(
         await until(lambda: looks() >= 3)  # it is looked at again, there being no wish to heed
         for _ in range(20):
             await asyncio.sleep(0.005)
-        assert looks() <= 12
+        assert looks() <= A_FEW
         writer.write(hello[100:])
         assert await client.finish(reader, writer) == b"edge None True a.app.example 1 False\n"
 
