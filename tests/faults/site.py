@@ -79,6 +79,11 @@ class Site:
         return [bytes(visit.received) for visit in self.visits if not visit.only_checked]
 
     @property
+    def told(self) -> bool:
+        """Whether nobody is at its HTTP port who has said nothing yet: a check is told apart by what it asks for."""
+        return all(visit.raw or visit.received or visit.ended.is_set() for visit in self.visits)
+
+    @property
     def requests(self) -> list[str]:
         """The requests that came whole, but for checks."""
         return [each for visit in self.visits for each in visit.requests if each != f"GET {CHECK}"]

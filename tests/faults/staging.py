@@ -273,12 +273,14 @@ class Stage:
         assert await self.total("domicile_passed_connections_total") == self.passed
         assert len(self.proxy.records()) == self.asked + self.passed, self.proxy.records()
         assert all(each["zone"] in ("cn-mainland", None) for each in records[2:])
-        self.nothing_elsewhere()
+        await self.nothing_elsewhere()
         return records
 
-    def nothing_elsewhere(self) -> None:
+    async def nothing_elsewhere(self) -> None:
         """`abroad` has heard nothing since it was shown that it can be reached, but checks."""
-        assert self.sites["abroad"].heard == self._before
+        abroad = self.sites["abroad"]
+        await until(lambda: abroad.told)
+        assert abroad.heard == self._before
 
     async def _reach_abroad(self) -> None:
         abroad = self.sites["abroad"]
@@ -392,7 +394,7 @@ async def serving(stage: Stage, policy: str, *, accounted: bool = True, **option
     else:
         stage.leave()
         await asyncio.to_thread(process.__exit__, None, None, None)
-        stage.nothing_elsewhere()
+        await stage.nothing_elsewhere()
 
 
 @asynccontextmanager

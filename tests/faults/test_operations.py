@@ -106,7 +106,7 @@ async def test_sigterm_under_load_ends_everything_in_order(tmp_path: Path) -> No
         records = stage.proxy.records()
         assert len(records) == stage.asked + stage.passed
         assert {each["reason"] for each in records} == {None}
-        stage.nothing_elsewhere()
+        await stage.nothing_elsewhere()
 
 
 async def test_a_worker_that_is_killed_costs_its_own_connections_and_no_others(tmp_path: Path) -> None:
