@@ -25,6 +25,7 @@ from proxy.policy.settings import Bind
 from proxy.server.account import introduction
 from proxy.server.binding import BindError, Bound
 from proxy.server.crew import Crew
+from proxy.server.garbage import set_aside
 from proxy.server.handover import Handover
 from proxy.server.journal import JOURNAL, unforeseen
 from proxy.server.listening import Key, Sockets, by_address
@@ -40,6 +41,9 @@ from proxy.telemetry.metrics import Metrics
 
 LOOK = 1.0
 """Seconds between looks at the workers."""
+
+YOUNG = 1000
+"""Objects made and not freed before the collector looks for cycles. What the master does is little, and seldom."""
 
 
 class Master:
@@ -131,6 +135,7 @@ class Master:
         self._started = True
         if inheritance is not None:
             await inheritance.serving()
+        set_aside(YOUNG)
         self._notifier.ready(f"policy {policy.digest}")
         if self._reload_wanted:
             self._want_reload()

@@ -9,7 +9,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import pickle
 import signal
@@ -30,6 +29,7 @@ from proxy.server.account import fleet_report, health, refusals, seen_certificat
 from proxy.server.channel import Channel
 from proxy.server.dates import Dates
 from proxy.server.door import Opening
+from proxy.server.garbage import set_aside
 from proxy.server.journal import JOURNAL, open_journal, unforeseen
 from proxy.server.listening import Key
 from proxy.server.load import LoadRefused, Opened, open_line
@@ -197,11 +197,7 @@ class _Worker:
         self._checking = Checking(lambda address: self._plane.line.countries.country(address), JOURNAL.warning)
         self._checking.swap(opened.line.policy, opened.line.fleet)
         self._lag.begin()
-        # Once: what later policies bring stays in the collector's sight, for they go again. Thawing and freezing anew
-        # at each reload would stop the loop for as long as a collection of everything takes, some 50 milliseconds.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(YOUNG, 20, 20)
+        set_aside(YOUNG)
 
     def _abandon(self) -> None:
         opened, self._prepared = self._prepared, None
