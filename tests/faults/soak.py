@@ -1,7 +1,7 @@
 """Random faults, reloads and load together, for as long as one likes, and what is left of them.
 
-`make soak SECONDS=3600`, or in a test for a minute. A seed chooses all: the same one does the same again, but for what
-the machine's own timing adds.
+`make soak SECONDS=3600`, or in a test for two minutes. A seed chooses all: the same one does the same again, but for
+what the machine's own timing adds.
 """
 
 import asyncio
@@ -14,9 +14,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from tests.faults.crowd import INSIDE, OUTSIDE, Crowd
@@ -36,7 +37,7 @@ retries: {share: 50%, least: 10}
 MENDED = 3.0
 """Seconds that a provider has to be back in service once it is sound again."""
 
-WARM_UP = 5.0
+WARM_UP = 20.0
 
 OWN = {"first": INSIDE, "second": INSIDE, "abroad": OUTSIDE}
 """Whose data a provider may get, by its mark."""
@@ -71,6 +72,15 @@ half a minute that hides a leak, which is why what is in use is counted too; in 
 
 FIRST = 0.5
 """MiB for what is made when something first happens, and stays."""
+
+GIVES_BACK = {
+    "PYTHONMALLOC": "malloc",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 10),
+    "MALLOC_MMAP_THRESHOLD_": str(128 << 10),
+}
+"""What makes the processes give memory back to the system as it is freed, so that what stays resident is held by
+somebody. By itself an allocator keeps for minutes what the load of a moment took."""
 
 IN_USE = "KiB in use"
 
@@ -225,13 +235,11 @@ class Soak:
             await asyncio.sleep(0.5)
 
     def _growth(self) -> list[float]:
-        """MiB a minute of each process, the slope through the last half."""
+        """MiB a minute of each process over the last half."""
         half = self._memory[len(self._memory) // 2 :]
+        half = half[:: -(-len(half) // 200)]
         times = [at for at, _ in half]
-        return [
-            statistics.linear_regression(times, sizes).slope * 60
-            for sizes in zip(*(each for _, each in half), strict=True)
-        ]
+        return [slope(times, sizes) * 60 for sizes in zip(*(each for _, each in half), strict=True)]
 
     async def _census(self) -> Counter[str]:
         """What lives in the processes once nobody is connected and all is sound."""
@@ -310,6 +318,15 @@ class Soak:
         )
 
 
+def slope(times: Sequence[float], sizes: Sequence[float]) -> float:
+    """The median of the slopes between any two of the points (Theil and Sen).
+
+    What grows steadily has its own slope; a step, such as a load that was never so high before, has little.
+    """
+    points = list(zip(times, sizes, strict=True))
+    return statistics.median((size - less) / (at - before) for (before, less), (at, size) in combinations(points, 2))
+
+
 def _lines(path: Path) -> int:
     with path.open("rb") as file:
         return sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
@@ -331,7 +348,7 @@ async def _abroad_behind_a_link(stage: Stage) -> AsyncIterator[None]:
 async def soak(folder: Path, seconds: float, seed: int) -> Report:
     census = folder / "census"
     census.mkdir()
-    environ = {"DOMICILE_CENSUS": str(census), "PYTHONPATH": str(Path(__file__).parent / "inside")}
+    environ = {"DOMICILE_CENSUS": str(census), "PYTHONPATH": str(Path(__file__).parent / "inside"), **GIVES_BACK}
     async with (
         scene(folder, Passing) as stage,
         _abroad_behind_a_link(stage),
