@@ -18,7 +18,7 @@ set_aside({YOUNG})
 assert gc.get_freeze_count() > len(loaded)
 
 retired = Policy()
-gc.collect()  # it is old now
+gc.collect(1)  # it is old now, and the old are not looked through yet
 seen = weakref.ref(retired)
 del retired
 made = []
