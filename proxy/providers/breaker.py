@@ -2,15 +2,18 @@
 
     closed ---- tripped, checks say down ----> open ---- its time is over ----> half-open
       ^                                        ^  ^                               |   |
-      |                                        |  +----------- a trial fails -----+   |
+      |                                        |  +-- one fails, or most end ill -+   |
       +---- its time is over ---- slow-start --+                                      |
-                                      ^               `trials` trials have succeeded  |
+                                      ^         `trials` trials have ended, most well |
                                       +-----------------------------------------------+
 
 - While open it gets nothing, whatever the others' states are: there is no threshold from which all are tried again.
 - Open ends by time alone, within `longest`. Each trip doubles it; staying closed for `longest` forgets the trips.
 - Half-open gives out `trials` trials, and as many anew each `open` seconds: an outcome that never comes blocks nothing.
   One of which nothing is learnt is given out again at once.
+- A trial that was answered with an error has ended ill, and no more: who knows a path that is answered so could keep a
+  provider out for good. When `trials` of them have ended, the majority decides, and a draw is for the endpoint. One
+  that was not reached, was too slow or was cut off opens it at once.
 - The outcome of a request that began before counts for nothing: those that a dead provider left behind come late.
 - While active checks say that it is down, they are the trials, and no request is. When they say that it is up again, it
   starts slowly, open or not: their own threshold has been the trial. Checks that never saw it down end no open state,
@@ -35,7 +38,8 @@ class BreakerState:
 
     since: when it came to be in this kind. until: when it changes by itself; inf is never.
     counts_from: when it last opened; outcomes of requests that began earlier are passed over. trips: how often it
-    opened without having been well in between. tried, passed: trials given out, and succeeded. down: the checks say so.
+    opened without having been well in between. tried, passed, ill: trials given out, succeeded, and answered with an
+    error. down: the checks say so.
     """
 
     breaker: Breaker
@@ -46,6 +50,7 @@ class BreakerState:
     trips: int = 0
     tried: int = 0
     passed: int = 0
+    ill: int = 0
     down: bool = False
 
     # What it lets through
@@ -106,16 +111,17 @@ class BreakerState:
         if self.kind == "closed":
             return self
         state = self.at(now)
-        if state.kind != "half-open" or state.down or began < state.counts_from:
-            return state
-        return state._passed(now)
+        return replace(state, passed=state.passed + 1)._judged(now) if state._asks(began) else state
+
+    def erred(self, began: float, now: float) -> "BreakerState":
+        """A request was answered with an error. Unless half-open, one alone says nothing: see `tripped`."""
+        state = self.at(now)
+        return replace(state, ill=state.ill + 1)._judged(now) if state._asks(began) else state
 
     def failed(self, began: float, now: float) -> "BreakerState":
-        """A request failed. Unless half-open, one alone says nothing: see `tripped`."""
+        """A request failed, and not by its answer. Unless half-open, one alone says nothing: see `tripped`."""
         state = self.at(now)
-        if state.kind != "half-open" or state.down or began < state.counts_from:
-            return state
-        return state._opened(now)
+        return state._opened(now) if state._asks(began) else state
 
     def checked(self, up: bool, now: float) -> "BreakerState":
         """An active check ended: what the checks say by now, thresholds included."""
@@ -123,7 +129,7 @@ class BreakerState:
         if up:
             if state.down:
                 return replace(state, down=False)._started(now)
-            return state._passed(now) if state.kind == "half-open" else state
+            return replace(state, passed=state.passed + 1)._judged(now) if state.kind == "half-open" else state
         if state.down:
             return state
         return replace(state if state.kind == "open" else state._opened(now), down=True)
@@ -132,16 +138,22 @@ class BreakerState:
         """Whether the outcome of a request that began then says anything about it as it is."""
         return began >= self.counts_from
 
+    def _asks(self, began: float) -> bool:
+        """Whether a request that began then is one of the trials by which it finds out."""
+        return self.kind == "half-open" and not self.down and began >= self.counts_from
+
     def _opened(self, now: float) -> "BreakerState":
         well = self.kind == "closed" and now - self.since >= self.breaker.longest
         trips = 1 if well else self.trips + 1
         until = now + open_for(self.breaker, trips)
-        return replace(self, kind="open", since=now, until=until, counts_from=now, trips=trips, tried=0, passed=0)
+        state = replace(self, kind="open", since=now, until=until, counts_from=now, trips=trips)
+        return replace(state, tried=0, passed=0, ill=0)
 
-    def _passed(self, now: float) -> "BreakerState":
-        if self.passed + 1 >= self.breaker.trials:
-            return self._started(now)
-        return replace(self, passed=self.passed + 1)
+    def _judged(self, now: float) -> "BreakerState":
+        """One more trial has ended, well or ill."""
+        if self.passed + self.ill < self.breaker.trials:
+            return self
+        return self._opened(now) if self.ill > self.passed else self._started(now)
 
     def _started(self, now: float) -> "BreakerState":
         return replace(self, kind="slow-start", since=now, until=now + self.breaker.slow_start).at(now)

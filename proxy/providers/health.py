@@ -127,8 +127,10 @@ class Health:
         if not state.counts(began):
             return
         shown = self.window.failed(failure, now)
-        state = state.failed(began, now)
-        self.become(state.tripped(now) if sick or shown is not None else state)
+        # First, for it does nothing in half-open: what the trials come to is not for the window to say.
+        if sick or shown is not None:
+            state = state.tripped(now)
+        self.become(state.erred(began, now) if failure == "error" else state.failed(began, now))
 
     def outlier(self, now: float) -> None:
         """It is slow beside the other providers of its zone."""

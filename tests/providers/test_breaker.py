@@ -18,6 +18,9 @@ OPEN = CLOSED.tripped(100.0)  # until 105
 OPEN_DOWN = CLOSED.checked(False, 100.0)
 HALF = OPEN.at(105.0)
 HALF_DOWN = OPEN_DOWN.at(105.0)
+ONE_ILL = HALF.erred(105.0, 105.0)
+ONE_EACH = ONE_ILL.succeeded(105.0, 105.0)
+TWO_ILL = ONE_ILL.erred(105.0, 105.0)
 SLOW = HALF.succeeded(105.0, 106.0).succeeded(105.0, 106.0).succeeded(105.0, 106.0)  # until 116
 BACK = SLOW.at(116.0)
 
@@ -27,6 +30,9 @@ STATES = {
     "open-down": OPEN_DOWN,
     "half-open": HALF,
     "half-open-down": HALF_DOWN,
+    "one ill": ONE_ILL,
+    "one each": ONE_EACH,
+    "two ill": TWO_ILL,
     "slow-start": SLOW,
     "back": BACK,
 }
@@ -36,6 +42,8 @@ EVENTS = {
     "trying": lambda state, now: state.trying(now),
     "success": lambda state, now: state.succeeded(now, now),
     "late success": lambda state, now: state.succeeded(99.0, now),
+    "error": lambda state, now: state.erred(now, now),
+    "late error": lambda state, now: state.erred(99.0, now),
     "failure": lambda state, now: state.failed(now, now),
     "late failure": lambda state, now: state.failed(99.0, now),
     "up": lambda state, now: state.checked(True, now),
@@ -54,6 +62,7 @@ def said(state):
         # Closed: only a trip or the checks open it; a failure alone says nothing.
         ("closed", "success", 100.0, "closed", inf),
         ("closed", "failure", 100.0, "closed", inf),
+        ("closed", "error", 100.0, "closed", inf),
         ("closed", "trying", 100.0, "closed", inf),
         ("closed", "up", 100.0, "closed", inf),
         ("closed", "time", 1e9, "closed", inf),
@@ -64,6 +73,7 @@ def said(state):
         ("open", "trying", 104.0, "open", 105.0),
         ("open", "success", 104.0, "open", 105.0),
         ("open", "failure", 104.0, "open", 105.0),
+        ("open", "error", 104.0, "open", 105.0),
         ("open", "up", 104.0, "open", 105.0),
         ("open", "down", 104.0, "open-down", 105.0),
         ("open", "time", 104.999, "open", 105.0),
@@ -84,14 +94,32 @@ def said(state):
         ("half-open", "up", 106.0, "half-open", inf),
         ("half-open", "down", 106.0, "open-down", 116.0),
         ("half-open", "time", 1e9, "half-open", inf),
+        # An error is a trial that ended ill: when three have ended, most of them decide. All else is as it was.
+        ("half-open", "error", 106.0, "half-open", inf),
+        ("half-open", "late error", 106.0, "half-open", inf),
+        ("one ill", "error", 106.0, "half-open", inf),
+        ("one ill", "success", 106.0, "half-open", inf),
+        ("one ill", "failure", 106.0, "open", 116.0),
+        ("one each", "success", 106.0, "slow-start", 116.0),
+        ("one each", "up", 106.0, "slow-start", 116.0),
+        ("one each", "error", 106.0, "open", 116.0),
+        ("one each", "failure", 106.0, "open", 116.0),
+        ("one each", "late error", 106.0, "half-open", inf),
+        ("one each", "down", 106.0, "open-down", 116.0),
+        ("one each", "time", 1e9, "half-open", inf),
+        ("two ill", "error", 106.0, "open", 116.0),
+        ("two ill", "success", 106.0, "open", 116.0),
+        ("two ill", "up", 106.0, "open", 116.0),
         # While the checks say that it is down, they alone are the trials.
         ("half-open-down", "success", 106.0, "half-open-down", inf),
         ("half-open-down", "failure", 106.0, "half-open-down", inf),
+        ("half-open-down", "error", 106.0, "half-open-down", inf),
         ("half-open-down", "down", 106.0, "half-open-down", inf),
         ("half-open-down", "up", 106.0, "slow-start", 116.0),
         # Slow start: like closed, and a trip opens it for twice as long.
         ("slow-start", "success", 110.0, "slow-start", 116.0),
         ("slow-start", "failure", 110.0, "slow-start", 116.0),
+        ("slow-start", "error", 110.0, "slow-start", 116.0),
         ("slow-start", "up", 110.0, "slow-start", 116.0),
         ("slow-start", "tripped", 110.0, "open", 120.0),
         ("slow-start", "down", 110.0, "open-down", 120.0),
@@ -168,10 +196,54 @@ def test_successes_of_two_rounds_add_up():
     assert said(state.trying(121.0).succeeded(121.0, 122.0)) == "slow-start"
 
 
+@pytest.mark.parametrize(
+    ("trials", "ends", "kind"),
+    [
+        (1, [False], "open"),
+        (1, [True], "slow-start"),
+        (2, [False, True], "slow-start"),
+        (2, [False, False], "open"),
+        (4, [False, True, True, False], "slow-start"),
+        (4, [False, False, True], "half-open"),
+        (4, [False, False, True, False], "open"),
+    ],
+)
+def test_the_majority_of_trials_decides_and_a_draw_is_for_the_endpoint(trials, ends, kind):
+    state = BreakerState(replace(B, trials=trials)).tripped(100.0).at(105.0)
+    for good in ends:
+        assert state.kind == "half-open"
+        state = state.succeeded(105.0, 106.0) if good else state.erred(105.0, 106.0)
+    assert state.kind == kind
+
+
+def test_who_knows_a_path_that_errs_does_not_keep_out_whoever_answers_all_others():
+    state = HALF.trying(106.0).erred(106.0, 106.0)
+    for _ in range(2):
+        state = state.trying(107.0).succeeded(107.0, 107.0)
+    assert said(state) == "slow-start"
+
+
+def test_errors_of_two_rounds_add_up():
+    state = HALF.trying(106.0).erred(106.0, 107.0).trying(120.0).erred(120.0, 121.0)
+    assert (said(state), state.passed, state.ill) == ("half-open", 0, 2)
+    again = state.trying(121.0).erred(121.0, 122.0)
+    assert (said(again), again.until, again.ill) == ("open", 132.0, 0)
+
+
+@given(st.integers(1, 7), st.lists(st.booleans(), min_size=7, max_size=7))
+def test_no_trial_after_the_last_is_asked(trials, ends):
+    state = BreakerState(replace(B, trials=trials)).tripped(100.0).at(105.0)
+    for good in ends[:trials]:
+        assert state.kind == "half-open"
+        state = state.succeeded(105.0, 106.0) if good else state.erred(105.0, 106.0)
+    assert state.kind == ("slow-start" if 2 * sum(ends[:trials]) >= trials else "open")
+    assert state.trips == (1 if state.kind == "slow-start" else 2)
+
+
 def test_what_a_dead_provider_left_behind_closes_nothing():
     state = HALF
     for _ in range(2 * B.trials):
-        state = state.succeeded(99.0, 106.0)
+        state = state.succeeded(99.0, 106.0).erred(99.0, 106.0)
     assert state == HALF
 
 
@@ -259,15 +331,22 @@ class Life(RuleBasedStateMachine):
             return
         self.running.append(self.now)
 
-    @rule(data=st.data(), good=st.booleans())
-    def finish(self, data, good):
+    @rule(data=st.data(), end=st.sampled_from(["succeeded", "erred", "failed"]))
+    def finish(self, data, end):
         if self.running:
             began = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
-            heard = self.state.succeeded if good else self.state.failed
+            heard = getattr(self.state, end)
             stale = self.opened is not None and began < self.opened
             after = heard(began, self.now)
-            if stale:
-                assert after == self.state.at(self.now)
+            before = self.state.at(self.now)
+            if stale or before.down:
+                assert after == before
+            elif before.kind == "half-open" and end != "failed":
+                passed, ill = before.passed + (end == "succeeded"), before.ill + (end == "erred")
+                decides = passed + ill == B.trials
+                assert after.at(self.now).kind == (
+                    "half-open" if not decides else "open" if ill > passed else "slow-start"
+                )
             self.become(after)
 
     @rule()
@@ -299,6 +378,11 @@ class Life(RuleBasedStateMachine):
     def few_trials(self):
         recent = [began for began in self.trials if began > self.now - B.open]
         assert len(recent) < 2 * B.trials
+
+    @invariant()
+    def no_verdict_is_put_off(self):
+        if self.state.kind in ("open", "half-open"):
+            assert self.state.passed + self.state.ill < B.trials
 
     @invariant()
     def a_share_is_a_share(self):

@@ -121,6 +121,34 @@ def test_a_trial_that_fails_opens_it_for_longer():
     assert health.trips == 2
 
 
+def test_a_trial_that_is_answered_with_an_error_is_one_of_those_that_decide():
+    for statuses, word in (((500, 200, 200), "slow-start"), ((200, 500, 503), "open"), ((501, 200, 500), "slow-start")):
+        health = a_health()
+        health.unreached(NOW, NOW)
+        for status in statuses:
+            assert health.word(NOW + 5) == "half-open"
+            begun(health, NOW + 5).completed(status, NOW + 5)
+        assert health.word(NOW + 5) == word
+
+
+@pytest.mark.parametrize("failure", ["timeout", "truncation"])
+def test_a_trial_that_is_cut_off_opens_it_at_once(failure):
+    health = a_health()
+    health.unreached(NOW, NOW)
+    begun(health, NOW + 5).failed(failure, NOW + 5)
+    assert health.word(NOW + 5) == "open"
+
+
+def test_a_share_of_errors_among_trials_does_not_overrule_them():
+    health = Health("storage.example:443", 1.0, Passive(samples=1, share=0.1), Breaker(trials=2))
+    health.unreached(NOW, NOW)
+    begun(health, NOW + 5).completed(200, NOW + 5)
+    begun(health, NOW + 5).completed(500, NOW + 5)
+    assert (health.word(NOW + 5), health.trips) == ("slow-start", 1)
+    answered(health, NOW + 6, status=500)
+    assert health.word(NOW + 7) == "open", "by then it is for the window to say"
+
+
 def test_a_trial_of_which_nothing_is_learnt_is_given_out_again():
     health = a_health()
     health.unreached(NOW, NOW)
@@ -241,7 +269,7 @@ def test_an_outlier_is_taken_out_like_any_other():
 
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["begin", "answer", "fail", "leave", "unreached", "good", "bad", "hold", "release"]),
+        st.sampled_from(["begin", "answer", "err", "fail", "leave", "unreached", "good", "bad", "hold", "release"]),
         st.floats(0, 8),
         st.integers(0, 5),
     ),
@@ -255,7 +283,7 @@ def test_whatever_happens_its_figures_agree(events):
     health.join(company := Company())
     for event, later, which in events:
         now += later
-        tried = tries.pop(which % len(tries)) if tries and event in ("answer", "fail", "leave") else None
+        tried = tries.pop(which % len(tries)) if tries and event in ("answer", "err", "fail", "leave") else None
         if event == "begin":
             allowed = health.share(now) > 0 or health.trial(now)
             fresh = health.begin(now)
@@ -264,6 +292,8 @@ def test_whatever_happens_its_figures_agree(events):
                 tries.append(fresh)
         elif tried and event == "answer":
             tried.completed(200, now)
+        elif tried and event == "err":
+            tried.completed(500, now)
         elif tried and event == "fail":
             tried.failed("timeout", now)
         elif tried:
