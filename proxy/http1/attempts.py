@@ -54,8 +54,8 @@ class Attempts:
 
     # fmt: off
     __slots__ = (
-        "_choices", "_dial", "_fresh", "_full", "_permit", "_plane", "_planner", "_queued", "_traveller", "_turn",
-        "connect", "count", "failure", "place", "tried", "undecided",
+        "_choices", "_dial", "_failed", "_fresh", "_full", "_permit", "_plane", "_planner", "_queued", "_traveller",
+        "_turn", "connect", "count", "failure", "place", "tried", "undecided",
     )
     # fmt: on
 
@@ -76,6 +76,7 @@ class Attempts:
         self._permit = permit
         self._choices = _choices(planner, plan, now)
         self.tried: Try | None = None
+        self._failed: Try | None = None  # the last that did
         self._dial: asyncio.Task[None] | None = None
         self._queued: EndpointState[ProviderConnection] | None = None
         self._turn: EndpointState[ProviderConnection] | None = None
@@ -211,10 +212,12 @@ class Attempts:
             self.place.state.first_byte(seconds, now)
             self.tried.answered(seconds, now)
 
-    def failed(self, failure: Failure, now: float) -> None:
-        """It failed, and that is the endpoint's doing."""
-        if self.tried is not None:
-            self.tried.failed(failure, now)
+    def failed(self, failure: Failure, now: float, beside: Try | None = None) -> None:
+        """It failed, and that is the endpoint's doing. beside: not that one, but this, begun beside it."""
+        tried = beside or self.tried
+        if tried is not None:
+            tried.failed(failure, now, self._failed)
+            self._failed = tried
 
     def left(self) -> None:
         """It is over, and nothing is to be learnt of that."""

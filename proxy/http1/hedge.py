@@ -215,7 +215,7 @@ class Hedge:
             return
         self._plane.attempted(self.place, "broken")
         if not provider.stale:
-            tried.failed("truncation", time.monotonic())
+            self._attempts.failed("truncation", time.monotonic(), tried)
         self._fell()
 
     def provider_paused(self) -> None:

@@ -4,6 +4,8 @@
 - A try begins once and ends once, in whatever comes first; what comes after that is not heard.
 - An endpoint that could not be reached is left alone at once, unless it has answered somebody since that was begun: who
   comes next is not made to wait for what is known already. All other failures add up in the window.
+- A request that has failed at one endpoint and fails at the next is none of the failures in a row there, for that says
+  more of the request: else one that makes providers hang up could be sent until nobody is left.
 - A client that left, a cap that was reached and our own want of descriptors say nothing of the endpoint.
 - What began before the breaker opened says nothing either.
 - Held: evidence has it that it is not where it has to be. No traffic and no check ends that.
@@ -114,19 +116,19 @@ class Health:
         if began >= self.breaker.counts_from:
             self.window.succeeded(latency, now)
 
-    def failed(self, failure: Failure, began: float, now: float) -> None:
-        """A request that began then failed, and that is the endpoint's doing."""
-        self._failed(failure, began, now, sick=False)
+    def failed(self, failure: Failure, began: float, now: float, *, again: bool = False) -> None:
+        """A request that began then failed, and that is the endpoint's doing. again: it had failed elsewhere."""
+        self._failed(failure, began, now, sick=False, again=again)
 
     def unreached(self, began: float, now: float) -> None:
         """A connection, begun then, could not be made. Nothing of a request was sent."""
-        self._failed("connect", began, now, sick=self.answered < began)
+        self._failed("connect", began, now, sick=self.answered < began, again=False)
 
-    def _failed(self, failure: Failure, began: float, now: float, sick: bool) -> None:
+    def _failed(self, failure: Failure, began: float, now: float, *, sick: bool, again: bool) -> None:
         state = self.breaker
         if not state.counts(began):
             return
-        shown = self.window.failed(failure, now)
+        shown = self.window.failed(failure, now, again=again)
         # First, for it does nothing in half-open: what the trials come to is not for the window to say.
         if sick or shown is not None:
             state = state.tripped(now)
@@ -203,10 +205,11 @@ class Try:
         if stage == _UNTOLD:
             health.succeeded(self.began, self._first, now)
 
-    def failed(self, failure: Failure, now: float) -> None:
-        """It failed after it was connected, and that is the endpoint's doing."""
+    def failed(self, failure: Failure, now: float, before: "Try | None" = None) -> None:
+        """It failed after it was connected, and that is the endpoint's doing. before: the request's last that did."""
         if self._end(now):
-            self._health.failed(failure, self.began, now)
+            again = before is not None and before._health is not self._health
+            self._health.failed(failure, self.began, now, again=again)
 
     def left(self) -> None:
         """It is over, and nothing is to be learnt of that: the client left, or what it came to was told already."""

@@ -50,7 +50,7 @@ _ASKED_FOR: Final = frozenset({501, 505})
 
 
 class Window:
-    """in_a_row: failures of the connection since the last answer, however long ago they were."""
+    """in_a_row: failures of the connection since the last answer, however long ago they were; no repeats."""
 
     __slots__ = ("_ends", "_number", "_passive", "_past", "_present", "_ring", "_slice", "in_a_row")
 
@@ -81,15 +81,18 @@ class Window:
         present[bisect_right(EDGES, latency) + _BINS] += 1
         self.in_a_row = 0
 
-    def failed(self, failure: Failure, now: float) -> Sick | None:
-        """One request failed; what that, after all the others, shows of the endpoint."""
+    def failed(self, failure: Failure, now: float, *, again: bool = False) -> Sick | None:
+        """One request failed; what that, after all the others, shows of the endpoint. again: elsewhere, too."""
         if now >= self._ends:
             self._turn(now)
         present, passive = self._present, self._passive
         present[_FAILURES] += 1
         present[_KINDS[failure]] += 1
         # A 5xx is an answer, if a bad one, and clients can ask for what is answered so.
-        self.in_a_row = 0 if failure == "error" else self.in_a_row + 1
+        if failure == "error":
+            self.in_a_row = 0
+        elif not again:
+            self.in_a_row += 1
         if passive.consecutive is not None and self.in_a_row >= passive.consecutive:
             return "failures-in-a-row"
         failures = self._past[_FAILURES] + present[_FAILURES]

@@ -211,6 +211,8 @@ async def test_where_both_fail_the_first_failure_is_the_answer() -> None:
         response = await client.response()
         assert (response.status, response.reason) == (502, "provider-closed")
         assert scene.heard("third") == 0
+        # It says more of the request than of who was asked second.
+        assert [scene.place(name).health.window.in_a_row for name in ("first", "second")] == [1, 0]
         assert scene.idle()
 
 
@@ -224,6 +226,8 @@ async def test_a_second_counts_among_the_tries(attempts: int, status: int) -> No
         first.goes.set()
         assert (await client.response()).status == status
         assert scene.heard("third") == attempts - 2
+        # Here the second failed first.
+        assert [scene.place(name).health.window.in_a_row for name in ("first", "second")] == [0, 1]
         assert (await scene.log.wait(1))[0]["attempts"] == attempts
 
 

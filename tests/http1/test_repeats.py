@@ -173,6 +173,38 @@ async def test_a_kept_connection_that_ended_is_made_anew_once_whatever_the_budge
         assert (await scene.log.wait(2))[1]["attempts"] == 2
 
 
+async def poison_or_answer(conversation: Conversation) -> None:
+    """A provider that resets who sends it a poison, and answers all others."""
+    while True:
+        head = await conversation.read_head()
+        if head.startswith(b"GET /poison"):
+            reset_by_provider(conversation)
+            return
+        await conversation.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+async def test_a_poison_that_is_tried_everywhere_opens_the_breaker_of_whom_it_was_sent_to_first() -> None:
+    in_a_row = ", health: {kind: none, passive: {share: none, consecutive: 3}, breaker: {open: 60s}}"
+    names = ("first", "second", "third")
+    async with border(dict.fromkeys(names, poison_or_answer), more=AMPLE, provider=in_a_row) as scene:
+
+        def words() -> list[str]:
+            return [scene.place(name).health.word(now()) for name in names]
+
+        for _ in range(3):
+            assert (await scene.ask("/poison")).status == 502
+        assert words() == ["open", "closed", "closed"]
+        for name in names[1:]:
+            assert scene.place(name).health.window.counts(now())["truncation"] == 3
+        assert (await scene.ask("/else")).status == 200
+        for _ in range(3):
+            assert (await scene.ask("/poison")).status == 502
+        assert words() == ["open", "open", "closed"]
+        assert (await scene.ask("/else")).status == 200
+        assert (await scene.log.wait(8))[-1]["provider"] == "third"
+        assert scene.idle()
+
+
 async def test_why_a_request_is_not_repeated_is_counted() -> None:
     async with border({"first": closing(), "second": answering()}, provider=NEVER_SICK) as scene:
         assert (await scene.ask(method="POST", body=b"x")).status == 502

@@ -81,6 +81,50 @@ def test_failures_in_a_row_open_it_and_what_began_before_is_not_heard():
     assert (health.load.outstanding, health.load.awaited) == (0, 0)
 
 
+def poisoned(healths, now=NOW, failure="truncation"):
+    """One request that fails at each of these in turn."""
+    before = None
+    for health in healths:
+        tried = begun(health, now)
+        tried.failed(failure, now, before)
+        before = tried
+
+
+@pytest.mark.parametrize("failure", ["truncation", "timeout"])
+def test_a_request_that_failed_elsewhere_too_is_none_of_the_failures_in_a_row(failure):
+    first, second, third = healths = [a_health() for _ in range(3)]
+    for _ in range(3):
+        poisoned(healths, failure=failure)
+    assert [health.word(NOW) for health in healths] == ["open", "closed", "closed"]
+    for health in (second, third):
+        assert (health.window.counts(NOW)[failure], health.window.in_a_row) == (3, 0)
+    for _ in range(3):
+        poisoned([second, third], failure=failure)
+    assert [health.word(NOW) for health in healths] == ["open", "open", "closed"]
+    assert first.trips == second.trips == 1
+
+
+def test_what_fails_at_one_endpoint_twice_is_two_failures_in_a_row():
+    health = a_health()
+    poisoned([health, health])
+    assert health.window.in_a_row == 2
+
+
+def test_requests_that_failed_elsewhere_too_count_towards_the_share():
+    first, second = a_health(consecutive=None, share=None), a_health(samples=10)
+    for _ in range(10):
+        assert second.steady
+        poisoned([first, second])
+    assert second.word(NOW) == "open"
+
+
+def test_a_trial_that_failed_elsewhere_too_opens_it_at_once():
+    first, second = a_health(), a_health()
+    second.unreached(NOW, NOW)
+    poisoned([first, second], NOW + 5)
+    assert (second.word(NOW + 5), second.trips) == ("open", 2)
+
+
 def test_answers_that_are_failures_are_counted_by_their_status():
     health = a_health(samples=10, share=0.5, consecutive=None)
     for _ in range(5):

@@ -49,12 +49,19 @@ def test_the_defaults_say_what_they_say():
         (["connect", "success"] * 10 + ["connect"], "failure-share"),
         # The sooner word for both.
         (["error"] * 19 + ["timeout"] * 3, "failures-in-a-row"),
+        # What failed elsewhere too is none of a row, and ends none; an answer ends it all the same.
+        (["timeout again", "truncation again"] * 9 + ["timeout again"], None),
+        (["timeout again", "truncation again"] * 10, "failure-share"),
+        (["connect", "truncation again", "connect", "timeout again"], None),
+        (["connect", "truncation again", "connect", "timeout again", "truncation"], "failures-in-a-row"),
+        (["connect", "connect", "error again", "connect"], None),
     ],
 )
 def test_what_failures_show(events, sick):
     window = Window(Passive())
     for event in events:
-        shown = window.succeeded(0.01, 5.0) if event == "success" else window.failed(event, 5.0)
+        kind, _, again = event.partition(" ")
+        shown = window.succeeded(0.01, 5.0) if kind == "success" else window.failed(kind, 5.0, again=bool(again))
     assert shown == sick
 
 
@@ -162,15 +169,15 @@ class Recomputed:
     def recent(self):
         return [(outcome, latency) for at, outcome, latency in self.happened if at > math.floor(self.now) - SLICES]
 
-    def happens(self, seconds, outcome, latency):
+    def happens(self, seconds, outcome, latency, again=False):
         self.now += seconds
         self.happened.append((math.floor(self.now), outcome, latency))
         if outcome == "success":
             self.row = 0
             self.window.succeeded(latency, self.now)
         else:
-            self.row = 0 if outcome == "error" else self.row + 1
-            assert self.window.failed(outcome, self.now) == self.shown()
+            self.row = 0 if outcome == "error" else self.row + (not again)
+            assert self.window.failed(outcome, self.now, again=again) == self.shown()
 
     def shown(self):
         outcomes = [outcome for outcome, _ in self.recent()]
@@ -206,7 +213,7 @@ def test_it_equals_a_recomputation(seed):
     for _ in range(600):
         # Times that a slice's edge can meet, in runs that a window can hold, and latencies over all bins and beyond.
         gap = chance.choice(GAPS[: 9 if seed % 2 else None])
-        both.happens(gap, chance.choice(OUTCOMES), 10 ** chance.uniform(-5, 2.5))
+        both.happens(gap, chance.choice(OUTCOMES), 10 ** chance.uniform(-5, 2.5), chance.random() < 0.3)
         if chance.random() < looks:
             both.agrees()
         if chance.random() < 0.005:
@@ -215,7 +222,11 @@ def test_it_equals_a_recomputation(seed):
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(0.0, 12.0), st.sampled_from(OUTCOMES), st.floats(0.0, 100.0)), max_size=60))
+@given(
+    st.lists(
+        st.tuples(st.floats(0.0, 12.0), st.sampled_from(OUTCOMES), st.floats(0.0, 100.0), st.booleans()), max_size=60
+    )
+)
 def test_it_equals_a_recomputation_at_any_times(events):
     both = Recomputed()
     for event in events:
