@@ -112,7 +112,7 @@ class Site:
             visit.received += cut.partial
         except (ConnectionError, ssl.SSLError):
             visit.reset = True
-        except ValueError:
+        except (ValueError, asyncio.LimitOverrunError):
             pass  # Garbage came, and there is no answer to that.
         finally:
             visit.ended.set()
