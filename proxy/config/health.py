@@ -127,7 +127,7 @@ class BreakerPart(Part):
         description="After a trip; each further one doubles it",
     )
     longest: Duration = Field(default=60.0, json_schema_extra={"default": "60s"}, description="How far that goes")
-    trials: Count = Field(default=3, description="Requests that try it then, and have to succeed")
+    trials: Count = Field(default=3, description="Requests that try it then, of which most have to succeed")
     slow_start: Grace = Field(
         default=10.0,
         json_schema_extra={"default": "10s"},

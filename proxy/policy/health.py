@@ -53,7 +53,7 @@ class Breaker:
     """For how long a sick provider is left alone, and how it comes back.
 
     open: after the first trip; each further one doubles it, up to `longest`; who stayed well for `longest` starts anew.
-    trials: how many requests may try it in each `open` seconds once that is over, and how many have to succeed.
+    trials: how many requests may try it in each `open` seconds once that is over; most of so many have to succeed.
     slow_start: how long its share of traffic takes to grow back; 0 is at once.
     """
 
