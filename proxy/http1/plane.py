@@ -31,6 +31,9 @@ from proxy.wire.refusal import Refusal
 PERIOD: Final = 0.25
 """Seconds between two sweeps: how late a deadline can be."""
 
+CLOCK_SET: Final = 1.0
+"""Seconds by which the clock has to jump between two sweeps before all is decided again because of it."""
+
 DECIDED_AT_ONCE: Final = 100
 """Living requests that are decided again in one turn of the loop: a few milliseconds."""
 
@@ -55,7 +58,7 @@ class HttpPlane:
         limit = self.admission.limit
         metrics.overload(lambda: (limit.limit, limit.working))
         self._sweeping: asyncio.TimerHandle | None = self.loop.call_later(PERIOD, self._sweep)
-        self._swept_at = time.time()
+        self._ahead = time.time() - time.monotonic()
         self._take_line(line)
 
     def connection(self, arrival: Arrival) -> asyncio.Protocol:
@@ -291,11 +294,11 @@ class HttpPlane:
                     paused[client.transport.get_extra_info("socket").fileno()] = client
             except Exception as error:
                 self.failed(client, error)
-        if wall < self._swept_at:
-            # The clock was set back: before which changes it lies again is not known.
-            changed = list(self._connections)
-        self._swept_at = wall
-        if changed:
+        ahead, self._ahead = self._ahead, wall - now
+        if abs(self._ahead - ahead) >= CLOCK_SET:
+            # Which dates have passed, or lie ahead again, is not known.
+            self.redecide()
+        elif changed:
             self._redecide_some(iter(changed))
         if paused:
             self._look_for_ends(paused)

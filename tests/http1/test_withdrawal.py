@@ -159,6 +159,19 @@ async def test_what_a_clock_that_ran_ahead_permitted_ends_when_it_is_set_right(m
         assert (await stage.ask(request(xff=BRITAIN))).status == 451
 
 
+async def test_what_ends_by_a_date_ends_when_the_clock_is_set_past_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stamp = datetime.fromtimestamp(int(time.time()) + 3600, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    async with staged({"own": echo, "cn": echo}) as stage:
+        reload(stage, rules=f"  - {{name: last, when: {{home: elsewhere}}, forbid: any, from: {stamp}}}")
+        ends, stays = await tunnel(stage, BRITAIN), await tunnel(stage)
+        await alive(ends)
+        right = time.time
+        monkeypatch.setattr(time, "time", lambda: right() + 7200)
+        async with asyncio.timeout(PROMISE):
+            assert await ends.rest() == b""
+        await alive(stays)
+
+
 # Requests in flight
 
 
