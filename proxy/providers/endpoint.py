@@ -1,6 +1,7 @@
 """One endpoint of a provider at run time: where a connection is taken, given back, waited for, or made."""
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -113,7 +114,8 @@ class EndpointState(Generic[C]):
         """A new connection, as `dial` makes it, within the provider's cap; tells `health` when that fails.
 
         Counted in `state.open`: the caller calls `state.closed()` once, when the protocol's `connection_lost` runs.
-        its_turn: it has waited, and is counted already. Raises DialFailure, DialMisuse.
+        its_turn: it has waited, and is counted already. Raises DialFailure, DialMisuse; also where evidence has taken
+        the endpoint out of service meanwhile.
         """
         state = self.state
         if not its_turn:
@@ -138,6 +140,9 @@ class EndpointState(Generic[C]):
                 self._missed(error, began)
             raise
         self.shown(transport)
+        if self.health.held:
+            transport.abort()
+            raise self._held()
         return transport, protocol
 
     def reach(
@@ -158,13 +163,20 @@ class EndpointState(Generic[C]):
             state.open += 1
         began = time.monotonic()
 
+        def made(sock: socket.socket) -> None:
+            if self.health.held:
+                sock.close()
+                missed(self._held())
+            else:
+                connected(sock)
+
         def missed(failure: DialFailure) -> None:
             state.closed()
             self._missed(failure, began)
             failed(failure)
 
         try:
-            return connect(permit, state.definition, self.endpoint, state.resolver, connected, missed, self.admission)
+            return connect(permit, state.definition, self.endpoint, state.resolver, made, missed, self.admission)
         except DialMisuse:
             state.closed()
             raise
@@ -187,6 +199,9 @@ class EndpointState(Generic[C]):
     def _full(self) -> DialFailure:
         name = self.state.definition.name
         return DialFailure("full", name, self.endpoint.host, "connection limit of the policy")
+
+    def _held(self) -> DialFailure:
+        return DialFailure("outside", self.state.definition.name, self.endpoint.host, "address not allowed")
 
     def _missed(self, failure: DialFailure, began: float) -> None:
         if failure.kind not in _UNTOLD:

@@ -286,6 +286,17 @@ async def test_reaching_counts_and_marks():
         await provider.came.wait()
 
 
+async def test_a_socket_that_connects_after_evidence_held_the_endpoint_is_closed():
+    async with listening() as provider:
+        place = a_place("127.0.0.1", provider.port, scheme="tcp")
+        endpoint, outcome = endpoint_of(place), Outcome()
+        endpoint.health.hold(True)
+        endpoint.reach(permit_for(place), outcome.connected, outcome.failed)
+        failure = await outcome.only()
+        assert (failure.kind, endpoint.state.open) == ("outside", 0)
+        await provider.came.wait()
+
+
 async def test_reaching_nobody_marks_down():
     with refusing_port() as port:
         place = a_place("127.0.0.1", port, scheme="tls")

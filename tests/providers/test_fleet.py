@@ -118,6 +118,24 @@ async def test_the_cap_counts_connections_until_they_end():
             await hang_up(*each)
 
 
+async def test_a_dial_that_ends_after_evidence_held_the_endpoint_is_given_to_nobody():
+    async with listening() as provider:
+        state = only(a_fleet(a_place("127.0.0.1", provider.port)))
+        endpoint, permit = state.endpoints[0], permit_for(state.definition)
+        await hang_up(*await endpoint.connect(permit, Caller))
+        state.closed()
+        caller = Caller()
+        dialling = asyncio.create_task(endpoint.connect(permit, lambda: caller))
+        await asyncio.sleep(0)
+        endpoint.health.hold(True)
+        with pytest.raises(DialFailure) as caught:
+            await dialling
+        assert (caught.value.kind, caught.value.cause) == ("outside", "address not allowed")
+        async with asyncio.timeout(20):
+            await caller.ended.wait()
+        assert provider.received == b""
+
+
 async def test_the_cap_holds_while_connections_are_being_made():
     with black_hole() as port:
         place = a_place("127.0.0.1", port, connections=1, connect=30)
