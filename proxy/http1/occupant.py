@@ -25,14 +25,14 @@ class Occupant(Protocol):
     """What has a client's connection to itself: a request that waits, an exchange, a tunnel.
 
     withdrawn_at: when it ends because its permit was withdrawn (monotonic seconds). changes_at: when its subject is
-    known to move, so that it is decided again (seconds since the epoch). tally: None while nothing is decided yet.
+    known to move, so that it is decided again (seconds since the epoch). tally: whose place of the limit it has.
     """
 
     withdrawn_at: float
     changes_at: float
 
     @property
-    def tally(self) -> "Tally | None": ...
+    def tally(self) -> "Tally": ...
 
     def client_half_closed(self) -> bool:
         """The client sends no more; whether its connection stays open until it has its answer."""

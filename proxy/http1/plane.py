@@ -285,7 +285,7 @@ class HttpPlane:
                 exchange = client.exchange
                 if exchange is not None and now >= exchange.withdrawn_at:
                     exchange.end_withdrawn()
-                if exchange is not None and exchange.tally is not None and exchange.tally.started < long_ago:
+                if exchange is not None and exchange.tally.started < long_ago:
                     self.admission.park(exchange.tally)
                 if exchange is not None and wall >= exchange.changes_at:
                     exchange.changes_at = inf

@@ -1,6 +1,7 @@
 """A request for which somebody has to be asked first, a source of a home or a store of limits of rate.
 
-Nothing is decided, and nobody is told of it yet.
+Nothing is decided, and nobody is told of it yet. Its tally is never recorded: it holds the place that the request was
+let in to, until the exchange's does.
 """
 
 import asyncio
@@ -8,8 +9,10 @@ import time
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from proxy.http1.exchange import Exchange
 from proxy.http1.occupant import Wait
 from proxy.http1.plan import Plan, Planner, Unproven
+from proxy.http1.tally import Tally
 from proxy.identity.answers import Pending
 
 if TYPE_CHECKING:
@@ -23,7 +26,6 @@ ROUNDS: Final = 8
 class Waiting:
     """Stands at the client's connection until there is a plan; then an exchange takes its place."""
 
-    tally = None
     withdrawn_at = inf
     changes_at = inf
 
@@ -33,6 +35,8 @@ class Waiting:
         self._plan = plan
         self._wall = wall
         self._started = started
+        self.tally = Tally(wall, started, b"")
+        self.tally.admitted_by = plane.admission.limit
         self._task = plane.loop.create_task(self._wait())
 
     async def _wait(self) -> None:
@@ -47,10 +51,14 @@ class Waiting:
                 planner, plan = await self._answered(planner, self._planned(planner))
             elif tokens is not None:
                 exceeded = tokens.take(time.monotonic())
-            exchange = self._plane.go_on(self._client, planner, plan, self._wall, self._started)
-            self._plane.begin_within(exchange, self._client, exceeded)
+            self._plane.begin_within(self._go_on(planner, plan), self._client, exceeded)
         except Exception as error:
             self._plane.failed(self._client, error)
+
+    def _go_on(self, planner: Planner, plan: Plan) -> Exchange:
+        exchange = self._plane.go_on(self._client, planner, plan, self._wall, self._started)
+        exchange.tally.parked = self.tally.parked
+        return exchange
 
     async def _answered(self, planner: Planner, plan: Plan) -> tuple[Planner, Plan]:
         for _ in range(ROUNDS):
@@ -85,8 +93,7 @@ class Waiting:
     def client_left(self) -> None:
         """The client's connection is gone; so is this request."""
         self._task.cancel()
-        planner, plan = self._plane.planner, self._unanswered()
-        self._plane.go_on(self._client, planner, plan, self._wall, self._started).client_left()
+        self._go_on(self._plane.planner, self._unanswered()).client_left()
 
     def overdue(self, now: float, wait: Wait) -> None:
         """Sources keep their own time."""

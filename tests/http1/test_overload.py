@@ -205,6 +205,26 @@ async def test_who_is_under_way_for_long_takes_no_place(monkeypatch: pytest.Monk
         await eventually(lambda: under_way(stage) == (0, 0))
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_who_waits_long_for_a_source_takes_no_place(leaves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that hangs makes nobody shed whose home is known."""
+    async with staged({"cn": answering(), "eu": answering(b"eu")}, more=ONE) as stage:
+        ask_by(stage, asking := Asking(1, at_home))
+        asking.hold = True
+        client = await stage.client()
+        await client.send(request())
+        await eventually(lambda: asking.open)
+        assert under_way(stage) == (1, 1)
+        monkeypatch.setattr(plane, "PARKED", -1.0)
+        await eventually(lambda: under_way(stage) == (1, 0))
+        if leaves:
+            reset(client)
+        else:
+            asking.open[0].set_result(None)
+            assert (await client.response()).body == b"eu"
+        await eventually(lambda: under_way(stage) == (0, 0))
+
+
 async def test_a_reload_brings_another_limit() -> None:
     gate = asyncio.Event()
     async with staged({"cn": holding(gate)}, more=ONE) as stage:
