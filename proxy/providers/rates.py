@@ -40,6 +40,15 @@ class Exceeded:
     wait: float
 
 
+class Unanswered:
+    """times: how often a store did not answer, over all policies of this process."""
+
+    __slots__ = ("times",)
+
+    def __init__(self) -> None:
+        self.times = 0
+
+
 class _Meter(NamedTuple):
     """One limit. stated: as the policy says it; own: this process's share of it."""
 
@@ -55,9 +64,12 @@ class Tokens:
     shared: whether a store has to be asked: `ask` then, and `take` only without.
     """
 
-    __slots__ = ("_question", "_store", "_wanted", "shared")
+    __slots__ = ("_question", "_store", "_unanswered", "_wanted", "shared")
 
-    def __init__(self, wanted: Sequence[tuple[_Meter, bytes]], store: "RateStore | None") -> None:
+    def __init__(
+        self, wanted: Sequence[tuple[_Meter, bytes]], store: "RateStore | None", unanswered: Unanswered
+    ) -> None:
+        self._unanswered = unanswered
         self._wanted = tuple((meter.stated.name, meter.buckets, key) for meter, key in wanted)
         self._store = store
         self.shared = store is not None
@@ -80,18 +92,31 @@ class Tokens:
 
     async def ask(self, now: float) -> Exceeded | None:
         """Takes from the store's, or from this process's where the store does not answer in time."""
-        store = self._store
-        answer = None if store is None else await store.ask(self._question)
+        if self._store is None:
+            return self.take(now)
+        answer = await self._store.ask(self._question)
         if answer is None or answer[0] >= len(self._wanted):
+            self._unanswered.times += 1
             return self.take(now)
         which, wait = answer
         return Exceeded(self._wanted[which][0], wait) if wait > 0.0 else None
 
 
 class RateLimits:
-    """All limits of one policy. Belongs to the event loop's thread, once it was opened."""
+    """All limits of one policy. Belongs to the event loop's thread, once it was opened.
 
-    def __init__(self, rates: Rates, secret: bytes, meters: Mapping[str, _Meter], store: "RateStore | None") -> None:
+    unanswered: what is counted of stores, of earlier policies' too.
+    """
+
+    def __init__(
+        self,
+        rates: Rates,
+        secret: bytes,
+        meters: Mapping[str, _Meter],
+        store: "RateStore | None",
+        unanswered: Unanswered,
+    ) -> None:
+        self.unanswered = unanswered
         self._rates = rates
         self._secret = secret
         self._meters = meters
@@ -100,8 +125,9 @@ class RateLimits:
     @classmethod
     def open(cls, rates: Rates, old: "RateLimits | None" = None) -> "RateLimits":
         """Reads files, asks nobody yet. old: those in force, whose buckets carry over. Raises RatesRefused."""
+        unanswered = Unanswered() if old is None else old.unanswered
         if not rates.limits:
-            return cls(rates, b"", {}, None)
+            return cls(rates, b"", {}, None, unanswered)
         if rates.secret is not None:
             secret = _secret(rates.secret if isinstance(rates.secret, Path) else rates.secret.reveal().encode())
         else:
@@ -113,7 +139,8 @@ class RateLimits:
             if meter is None or (meter.stated, meter.own) != (stated, own):
                 meter = _Meter(stated, own, BucketKeys(secret, stated), TokenBuckets(own))
             meters[stated.name] = meter
-        return cls(rates, secret, meters, None if rates.store is None else _opened(rates.store, old))
+        store = None if rates.store is None else _opened(rates.store, old)
+        return cls(rates, secret, meters, store, unanswered)
 
     def tokens(self, limits: Sequence[RateLimit], subject: str | None, client: Address | None) -> Tokens | None:
         """What a request that these limits match takes; None for no limit.
@@ -132,7 +159,7 @@ class RateLimits:
             else:
                 key = meter.keys.of_nowhere()
             wanted.append((meter, key))
-        return Tokens(wanted, self._store)
+        return Tokens(wanted, self._store, self.unanswered)
 
     async def close(self, following: "RateLimits | None" = None) -> None:
         """Let go of the store, unless those that follow use it."""

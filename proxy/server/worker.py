@@ -190,6 +190,7 @@ class _Worker:
         self._metrics.fleet(lambda: fleet_report(self._plane.line, self._loop.time()))
         self._metrics.seen_certificates(lambda: seen_certificates(self._plane.line))
         self._metrics.log_dropped(lambda: self._log.dropped)
+        self._metrics.rate_store_unanswered(lambda: self._plane.line.rates.unanswered.times)
         self._metrics.sources(lambda: source_report(self._plane.line))
         self._metrics.refused(lambda: refusals(self._stage.doors()))
         self._renewal = CountryRenewal(lambda: self._plane.line.countries)

@@ -74,6 +74,7 @@ class Metrics:
         self._fleet: Callable[[], FleetReport] = FleetReport
         self._overload: Callable[[], tuple[int, int]] | None = None
         self._log_dropped: Callable[[], int] = int
+        self._rate_store_unanswered: Callable[[], int] = int
         self._sources: Callable[[], SourceReport] = SourceReport
         self._refused: Callable[[], Iterable[tuple[str, str, int]]] = tuple
         self._workers: Callable[[], int] | None = None
@@ -204,6 +205,10 @@ class Metrics:
         """Where it learns how many access-log lines were dropped since the process began."""
         self._log_dropped = dropped
 
+    def rate_store_unanswered(self, times: Callable[[], int]) -> None:
+        """Where it learns how often a store of limits of rate did not answer since the process began."""
+        self._rate_store_unanswered = times
+
     def sources(self, report: Callable[[], SourceReport]) -> None:
         """Where it learns of the sources of a home."""
         self._sources = report
@@ -234,6 +239,7 @@ class Metrics:
                 (name,): (expiry,) for name, expiry in {**self._certificates, **self._seen_certificates()}.items()
             },
             families.LOG_DROPPED.name: {(): (self._log_dropped(),)},
+            families.RATE_STORE_UNANSWERED.name: {(): (self._rate_store_unanswered(),)},
             families.WORKERS.name: {} if self._workers is None else {(): (self._workers(),)},
             families.WORKER_RESTARTS.name: {(): (self._restarted(),)},
             families.LOOP_LAG.name: {(): self.loop_lag.row()},

@@ -205,6 +205,12 @@ async def test_a_store_that_does_not_answer_holds_up_nobody_for_long(tmp_path: P
         assert await statuses(stage, *[request()] * 4) == [200, 200, 429, 429]
         assert asked.is_set()
         assert time.monotonic() - began < 20 * rate_store.ASKING
+        assert stage.plane.line.rates.unanswered.times == 4
+        # What was counted stays, whatever store comes next.
+        lines = (stage.directory / "policy.yaml").read_text().splitlines()
+        text = "\n".join(line for line in lines if not line.startswith("rates:"))
+        stage.plane.swap(stage.line(text, stage.plane.line))
+        assert stage.plane.line.rates.unanswered.times == 4
         assert received(stage) == 2
 
 

@@ -52,6 +52,7 @@ DESIGNED = {
     "domicile_name_answers_total": {"provider", "zone", "result"},
     "domicile_shed_total": {"listener"},
     "domicile_rate_limited_total": {"listener", "limit"},
+    "domicile_rate_store_unanswered_total": set(),
     "domicile_concurrency_limit": set(),
     "domicile_under_way": set(),
     "domicile_loop_lag_seconds_bucket": {"le"},
@@ -326,15 +327,17 @@ def test_sets_of_rules_that_nobody_holds_take_no_memory():
 
 def test_what_others_know_is_asked_at_each_scrape():
     metrics = Metrics()
-    dropped, well = 0, True
+    dropped, unanswered, well = 0, 0, True
     metrics.log_dropped(lambda: dropped)
+    metrics.rate_store_unanswered(lambda: unanswered)
     metrics.healthy(lambda: [("own-eu", "eu", well)])
     assert value(metrics, "domicile_log_dropped_total") == 0
     assert value(metrics, "domicile_provider_healthy", provider="own-eu", zone="eu") == 1
 
-    dropped, well = 7, False
+    dropped, unanswered, well = 7, 2, False
 
     assert value(metrics, "domicile_log_dropped_total") == 7
+    assert value(metrics, "domicile_rate_store_unanswered_total") == 2
     assert value(metrics, "domicile_provider_healthy", provider="own-eu", zone="eu") == 0
 
 
