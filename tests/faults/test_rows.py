@@ -158,7 +158,11 @@ ROWS = [
     Row(
         "all of them, at random, for long",
         "nothing is left behind, and memory does not grow",
-        ("test_soak::test_random_faults_reloads_and_load_leave_nothing_behind",),
+        (
+            "test_soak::test_random_faults_reloads_and_load_leave_nothing_behind",
+            "test_soak::test_a_leak_is_its_own_slope_and_a_step_is_at_most_what_it_is_high",
+            "test_soak::test_a_peak_is_no_growth",
+        ),
     ),
 ]
 

@@ -62,6 +62,8 @@ listeners:
   - {{name: intranet, bind: "127.0.0.1:0"}}
   - {{name: secure, bind: "127.0.0.1:0", tls: {{certificates: [{{certificate: edge.pem, key: edge.key}}]}}}}
 {more}
+# These tests run on machines that are overloaded at times, and ask for other things.
+overload: {{adaptive: false}}
 log: {{path: access.log}}
 """
 

@@ -226,8 +226,9 @@ async def test_a_stampede_asks_once(tmp_path: Path) -> None:
         made.homes["acct"] = {"home": "eu"}
         made.held = asyncio.Event()
         asked = [asyncio.ensure_future(visit(home)) for _ in range(200)]
-        while home.plane.open_connections < 200 or not made.asked:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE):
+            while home.plane.open_connections < 200 or not made.asked:
+                await asyncio.sleep(0.01)
         assert home.connected() == 0
         made.held.set()
         assert {response.body for response in await asyncio.gather(*asked)} == {b"eu"}
