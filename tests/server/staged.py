@@ -9,9 +9,12 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, cast
 
+import pytest
+
 from proxy.http1.arrival import Arrival
 from proxy.identity.networks import Networks
 from proxy.policy.settings import Bind, Certificate, Listener, TcpBind
+from proxy.server import greetings
 from proxy.server.accept import AcceptStage
 from proxy.server.certificates import open_certificates
 from proxy.server.door import Door, Opening
@@ -23,8 +26,33 @@ LOCAL = TcpBind("127.0.0.1", 0)
 PATIENCE = 20.0
 
 A_FEW = 12
-"""Looks at what has come. Without a rest there are hundreds: one for each byte, or for each turn of the loop. One or
-two would do, but a kernel that is short of memory for TCP heeds no SO_RCVLOWAT (tcp_stream_is_readable)."""
+"""Early looks. Without a rest between them there are hundreds, one for each turn of the loop."""
+
+
+class Looks:
+    """How often the stage looked at what clients have said so far.
+
+    due: with as much as it had waited for. early: with less, for not everything heeds SO_RCVLOWAT: Unix sockets never,
+    and the kernel not while it is short of memory for TCP (tcp_stream_is_readable).
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
+        """reader: the name of the function that it is looked with."""
+        self.due = self.early = 0
+        awaited: list[tuple[bytes, int]] = []
+        original = getattr(greetings, reader)
+
+        def look(data: bytes) -> object:
+            if any(data.startswith(before) and len(data) < needed for before, needed in awaited):
+                self.early += 1
+            else:
+                self.due += 1
+            found = original(data)
+            if hasattr(found, "needed"):
+                awaited.append((bytes(data), found.needed))
+            return found
+
+        monkeypatch.setattr(greetings, reader, look)
 
 
 class Echo(asyncio.Protocol):
