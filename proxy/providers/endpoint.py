@@ -166,7 +166,8 @@ class EndpointState(Generic[C]):
         def made(sock: socket.socket) -> None:
             if self.health.held:
                 sock.close()
-                missed(self._held())
+                state.closed()
+                failed(self._held())
             else:
                 connected(sock)
 

@@ -293,7 +293,7 @@ async def test_a_socket_that_connects_after_evidence_held_the_endpoint_is_closed
         endpoint.health.hold(True)
         endpoint.reach(permit_for(place), outcome.connected, outcome.failed)
         failure = await outcome.only()
-        assert (failure.kind, endpoint.state.open) == ("outside", 0)
+        assert (failure.kind, endpoint.state.open, endpoint.health.trips) == ("outside", 0, 0)
         await provider.came.wait()
 
 
