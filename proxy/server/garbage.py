@@ -1,13 +1,19 @@
 """The garbage collector, for a process that lives long and is not to be stopped for long.
 
 What is there once all is loaded stays, and need not be looked through again. What comes later goes: a reload's policy
-with the next one, a connection with its end; both are cycles, and go when the collector comes by.
+with the next one, a connection with its end; both are cycles, and go when the collector comes by. By itself it comes by
+when much was made, which in a process that frees what it makes is after minutes: a reload calls it.
 """
 
+import asyncio
 import gc
+from typing import Final
 
-OLDER = 5
+OLDER: Final = 5
 """Looks at what is younger before a look at what is older. With many, a retired policy may stay for an hour."""
+
+RETIRED: Final = 5.0
+"""Seconds after a reload when hardly anything holds what it retired any more: two for what lost its permit."""
 
 
 def set_aside(young: int) -> None:
@@ -22,3 +28,8 @@ def set_aside(young: int) -> None:
     # which counted what has just been frozen: it would be out of reach.
     gc.collect()
     gc.set_threshold(young, OLDER, OLDER)
+
+
+def collect_retired(loop: asyncio.AbstractEventLoop) -> None:
+    """Have what a reload retires collected soon. Once in a reload, which costs more than the collection does."""
+    loop.call_later(RETIRED, gc.collect)

@@ -25,7 +25,7 @@ from proxy.policy.settings import Bind
 from proxy.server.account import introduction
 from proxy.server.binding import BindError, Bound
 from proxy.server.crew import Crew
-from proxy.server.garbage import set_aside
+from proxy.server.garbage import collect_retired, set_aside
 from proxy.server.handover import Handover
 from proxy.server.journal import JOURNAL, unforeseen
 from proxy.server.listening import Key, Sockets, by_address
@@ -181,6 +181,7 @@ class Master:
                 self._reload_wanted = False
                 self._notifier.reloading()
                 await self._reload()
+                collect_retired(asyncio.get_running_loop())
                 self._notifier.ready(f"policy {self._policy.digest}")
         finally:
             self._reloading = None

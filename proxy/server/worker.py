@@ -29,7 +29,7 @@ from proxy.server.account import fleet_report, health, refusals, seen_certificat
 from proxy.server.channel import Channel
 from proxy.server.dates import Dates
 from proxy.server.door import Opening
-from proxy.server.garbage import set_aside
+from proxy.server.garbage import collect_retired, set_aside
 from proxy.server.journal import JOURNAL, open_journal, unforeseen
 from proxy.server.listening import Key
 from proxy.server.load import LoadRefused, Opened, open_line
@@ -171,6 +171,7 @@ class _Worker:
             self._checking.swap(policy, opened.line.fleet)
             self._passing.swap(opened.passing)
             self._plane.swap(opened.line)
+            collect_retired(self._loop)
         self._policy = policy
         head, most, trusted = policy.timeouts.head, policy.limits.connections, opened.line.trusted
         given, self._lent = self._lent, {}
