@@ -344,4 +344,6 @@ class Exchange(Failing):
     def record(self, reason: str | None) -> None:
         """Count and log what came of the request, once; reason: a word of a fixed list, None for success."""
         leg = self._leg or self._planner.leg(self._client.arrival, self._plan, None)
-        self.tally.record(leg, self._plan, self._attempts, self._plane.log, reason)
+        # They hold this one, and all three would stay until the collector stops everybody to look for them.
+        attempts, self._attempts, self._upload = self._attempts, None, None
+        self.tally.record(leg, self._plan, attempts, self._plane.log, reason)

@@ -1,9 +1,11 @@
 """From a request's head to what will be done with it, without I/O: facts, decision, and the way out.
 
 A plan depends on the head's bytes, on the arrival and on the line alone, so a repeated head finds its plan in
-a bounded table by those bytes, until a date, a token's end or the table's own short memory says otherwise.
+a bounded table by those bytes, until a date, a token's end or the table's own short memory says otherwise. What comes
+once leaves nothing there: most heads do, and many things that live for seconds and then end are what stops a loop.
 """
 
+from array import array
 from dataclasses import dataclass
 from hashlib import sha256
 from math import inf
@@ -43,6 +45,9 @@ TABLE_SIZE: Final = 4 * 1024 * 1024
 
 LEAST_KEPT: Final = 1024
 """Bytes that a head counts for at least, so that short ones are not too many: 4,096 of them."""
+
+MARKS: Final = 4096
+"""Heads that came once of which it is known that they did, if no other took their place."""
 
 TURNED_AWAY_KEPT: Final = 512
 """Plans of what was turned away that are kept."""
@@ -139,7 +144,8 @@ class Planner:
         self._head_limits = HeadLimits(limits.headers, limits.target)
         self._types = line.sources.tlv_types
         self._table: dict[tuple[bytes, str], Plan] = {}
-        self._kept = 0
+        self._weight = 0
+        self._marks = array("q", bytes(8 * MARKS))
         self._turned_away: dict[tuple[bytes, str], Plan] = {}
         self._turned_away_legs: dict[tuple[str, str, str], Leg] = {}
 
@@ -152,14 +158,25 @@ class Planner:
             return known
         plan = self._make(arrival, head_bytes, now)
         if plan.until > now and len(head_bytes) <= LARGEST_KEPT:
-            if known is None:
-                weight = max(len(head_bytes), LEAST_KEPT)
-                self._kept += weight
-                if self._kept > TABLE_SIZE:
-                    self._table.clear()
-                    self._kept = weight
-            self._table[key] = plan
+            if known is not None:
+                self._table[key] = plan
+            elif self._came_before(hash(key)):
+                self._keep(key, plan)
         return plan
+
+    def _came_before(self, mark: int) -> bool:
+        """Whether it is not the first time, as far as is known."""
+        before, self._marks[mark % MARKS] = self._marks[mark % MARKS], mark
+        return before == mark
+
+    def _keep(self, key: tuple[bytes, str], plan: Plan) -> None:
+        """Those that were kept first make room, as many as it takes."""
+        self._table[key] = plan
+        self._weight += _weight(key)
+        while self._weight > TABLE_SIZE:
+            oldest = next(iter(self._table))
+            del self._table[oldest]
+            self._weight -= _weight(oldest)
 
     def _told(self, tlvs: Fields) -> str:
         """What stands in the table for the fields of a PROXY header that a source looks at. Others, such as an id of
@@ -286,6 +303,11 @@ class Planner:
         requests = self._metrics.requests(arrival.listener.name, name, zone)
         answered = Cell() if provider is None else self._metrics.attempts(name, zone, "answered")
         return Leg(provider, start, static, requests, self._metrics.timings(name, zone), answered)
+
+
+def _weight(key: tuple[bytes, str]) -> int:
+    """Bytes that a head counts for in the table."""
+    return max(len(key[0]), LEAST_KEPT)
 
 
 def _named(verdict: Verdict, facts: Facts | None) -> str:

@@ -86,7 +86,7 @@ class ResponseHeads:
         reading = read_response_head(head, to_head_request)
         if isinstance(reading, ResponseHead) and len(head) <= self._LARGEST:
             if len(self._table) >= self._SIZE:
-                self._table.clear()
+                del self._table[next(iter(self._table))]
             self._table[key] = reading
         return reading
 

@@ -119,8 +119,9 @@ class Planner:
             return plan
         plan = self._make(arrival, now)
         if plan.until > now and sum(len(value) for _, value in arrival.tlvs) <= LARGEST_KEPT:
-            if len(self._table) >= TABLE_SIZE:
-                self._table.clear()
+            if len(self._table) >= TABLE_SIZE and key not in self._table:
+                # One at a time: all of them at once would stop the loop for some twenty milliseconds.
+                del self._table[next(iter(self._table))]
             self._table[key] = plan
         return plan
 

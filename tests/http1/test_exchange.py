@@ -1,9 +1,15 @@
 """One request and its response, over real sockets."""
 
 import asyncio
+import gc
+from typing import Any
 
 import pytest
 
+from proxy.http1.attempts import Attempts
+from proxy.http1.exchange import Exchange
+from proxy.http1.tally import Tally
+from proxy.http1.upload import Upload
 from tests.http1.staging import (
     BRITAIN,
     MAINLAND,
@@ -32,6 +38,25 @@ async def test_a_connection_is_kept_on_both_sides() -> None:
             assert (await client.response()).body == b"x"
         assert len(stage.providers["cn"].conversations) == 1
         await stage.records(5)
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"method": "POST", "body": b"x"}, {"xff": BRITAIN}], ids=["get", "post", "denied"]
+)
+async def test_what_was_made_for_a_request_goes_with_it(asked: dict[str, Any]) -> None:
+    """What waits for the collector instead makes it stop the loop, for milliseconds each time."""
+    async with staged({"cn": answering()}) as stage:
+        client = await stage.client()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await client.send(request(**asked))
+                await client.response()
+            await stage.records(3)
+            left = [each for each in gc.get_objects() if isinstance(each, Exchange | Attempts | Upload | Tally)]
+            assert not left
+        finally:
+            gc.enable()
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:

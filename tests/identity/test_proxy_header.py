@@ -252,12 +252,14 @@ async def test_what_no_source_reads_keeps_no_requests_apart(tmp_path: Path) -> N
     async with house(tmp_path, SOURCE, more=BEHIND) as home:
         planner = Planner(home.plane.line, home.metrics)
         account = (0xE1, b"acct-1"), (0xE0, b"eu")
+        planner.plan(arrived(home, *account, (UNIQUE_ID, b"id-0")), REQUEST, NOW)  # what came once is not kept
         plan = planner.plan(arrived(home, *account, (UNIQUE_ID, b"id-1")), REQUEST, NOW)
         assert planner.plan(arrived(home, *account, (UNIQUE_ID, b"id-2")), REQUEST, NOW) is plan
         assert planner.plan(arrived(home, (0xE1, b"acct-2"), (0xE0, b"eu")), REQUEST, NOW) is not plan
         assert planner.plan(arrived(home), REQUEST, NOW) is not plan
         home.reload("  sources: [{location: {}}]\n", more=BEHIND)
         planner = Planner(home.plane.line, home.metrics)
+        planner.plan(arrived(home, *account), REQUEST, NOW)
         plan = planner.plan(arrived(home, *account), REQUEST, NOW)
         assert planner.plan(arrived(home), REQUEST, NOW) is plan, "nobody looks at them"
 
