@@ -6,7 +6,7 @@ once leaves nothing there: most heads do, and many things that live for seconds 
 """
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import inf
 from typing import Final
@@ -31,7 +31,7 @@ from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.record import static_part
 from proxy.wire.proxy_header import Fields
 from proxy.wire.refusal import Refusal
-from proxy.wire.request_head import HeadLimits, RequestHead, read_request_head
+from proxy.wire.request_head import HeadLimits, RequestHead, plain, read_request_head
 from proxy.wire.request_writer import end_to_end, for_provider, kept_request_id, scheme
 
 KEPT: Final = 60.0
@@ -49,8 +49,8 @@ LEAST_KEPT: Final = 1024
 MARKS: Final = 4096
 """Heads that came once of which it is known that they did, if no other took their place."""
 
-TURNED_AWAY_KEPT: Final = 512
-"""Plans of what was turned away that are kept."""
+TURNED_AWAY_KEPT: Final = 4096
+"""Plans of what was turned away that are kept, a kilobyte each."""
 
 TURNED_AWAY: Final = Refusal(503, "overload")
 """The verdict on what there is no room for. Its framing is known, so it is not answered as other refusals are."""
@@ -146,8 +146,7 @@ class Planner:
         self._table: dict[tuple[bytes, str], Plan] = {}
         self._weight = 0
         self._marks = array("q", bytes(8 * MARKS))
-        self._turned_away: dict[tuple[bytes, str], Plan] = {}
-        self._turned_away_legs: dict[tuple[str, str, str], Leg] = {}
+        self._turned_away: dict[tuple[str, bytes, bytes], Plan] = {}
 
     def plan(self, arrival: Arrival, head_bytes: bytes, now: float) -> Plan:
         """The plan for a whole head that arrived at `now` (epoch seconds)."""
@@ -196,31 +195,24 @@ class Planner:
         return Plan(b"", None, refusal)
 
     def undecided(self, arrival: Arrival, head_bytes: bytes) -> Plan:
-        """The plan for what is turned away before it is decided: how it is framed is all that is known of it."""
-        key = (head_bytes, arrival.key)
-        plan = self._turned_away.get(key)
+        """The plan for what is turned away before it is decided: how it is framed is all that is known of it.
+
+        All of one client, method and host share one, and its record: most heads come once, and reading each would cost
+        as much as all else that turning away takes.
+        """
+        like = plain(head_bytes, self._head_limits)
+        plan = None if like is None else self._turned_away.get((arrival.key, *like))
         if plan is not None:
             return plan
-        known = self._table.get(key)
-        head = None if known is None else known.head
-        if head is None:
-            read = read_request_head(head_bytes, self._head_limits)
-            if isinstance(read, Refusal):
-                return Plan(head_bytes, None, read)
-            head = read
-        plan = Plan(head_bytes, head, TURNED_AWAY)
-        # All of one client, method and host share a record: most heads come once.
-        like = (arrival.key, head.method, head.authority.host)
-        leg = self._turned_away_legs.get(like)
-        if leg is None:
-            if len(self._turned_away_legs) >= TURNED_AWAY_KEPT:
-                self._turned_away_legs.clear()
-            leg = self._turned_away_legs[like] = self._leg(arrival, plan, None)
-        plan.legs[None] = leg
-        if len(head_bytes) <= LARGEST_KEPT:
-            if len(self._turned_away) >= TURNED_AWAY_KEPT:
-                self._turned_away.clear()
-            self._turned_away[key] = plan
+        head = read_request_head(head_bytes, self._head_limits)
+        if isinstance(head, Refusal):
+            return Plan(head_bytes, None, head)
+        if like is None:
+            return Plan(head_bytes, head, TURNED_AWAY)
+        plan = Plan(b"", replace(head, target=b"", path="", lines=()), TURNED_AWAY)
+        if len(self._turned_away) >= TURNED_AWAY_KEPT:
+            del self._turned_away[next(iter(self._turned_away))]
+        self._turned_away[arrival.key, *like] = plan
         return plan
 
     def leg(self, arrival: Arrival, plan: Plan, place: EndpointState[ProviderConnection] | None) -> Leg:

@@ -23,6 +23,12 @@ METHODS = frozenset(
     b"REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR LINK UNLINK".split()
 )
 
+# What says more of a message or its connection than that it has no body and another may follow.
+_FRAMING = re.compile(
+    rb"\r\n(?:Content-Length|Transfer-Encoding|Connection(?!: keep-alive\r\n)|Upgrade|Expect):", re.IGNORECASE
+)
+_HOST = re.compile(rb"\r\nHost:([^\r]*)", re.IGNORECASE)
+
 # Encoded NUL, LF and CR: what one reader takes for a character of a name ends a string or a line for another.
 _BREAKS_PATH = re.compile(rb"[^?]*%0[0AaDd]")
 _CODING = re.compile(TOKEN + rb"++")
@@ -33,6 +39,8 @@ _NEVER_GRANTED = frozenset({b"h2", b"h2c", b"http", b"tls"})
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PROPFIND", "SEARCH", "REPORT"})
 """Methods that may be sent a second time (RFC 9110 section 9.2.2, and the safe ones of WebDAV)."""
+
+_SLASH = ord("/")
 
 _TWO_HOSTS = Refusal(400, "host-repeated")
 _BAD_LENGTH = Refusal(400, "length-malformed")
@@ -95,6 +103,22 @@ def read_request_head(head: bytes, limits: HeadLimits) -> RequestHead | Refusal:
     if block.count(b"\n") > limits.fields:
         return Refusal(431, "too-many-fields")
     return _meaning(head, method, target, int(minor), split_lines(block))
+
+
+def plain(head: bytes, limits: HeadLimits) -> tuple[bytes, bytes] | None:
+    """Method and Host value of a whole head, in a quarter of the time, if it is like most; None if it has to be read.
+
+    What is like most has no body, keeps the connection and asks for no upgrade: `read_request_head` says so too, or
+    refuses it for its method, target or Host, and never for where it ends.
+    """
+    match = _HEAD.fullmatch(head)
+    if match is None or _FRAMING.search(head) is not None:
+        return None
+    method, target, minor, block = match.groups()
+    hosts = _HOST.findall(head)
+    if minor != b"1" or len(hosts) != 1 or target[0] != _SLASH or len(target) > limits.target:
+        return None
+    return None if block.count(b"\n") > limits.fields else (method, hosts[0])
 
 
 def _meaning(

@@ -8,6 +8,8 @@ import pytest
 from proxy.http1 import plan as plans
 from proxy.http1.arrival import Arrival
 from proxy.http1.plan import LARGEST_KEPT, LEAST_KEPT, MARKS, TABLE_SIZE, Planner
+from proxy.wire.refusal import Refusal
+from proxy.wire.request_head import HeadLimits, read_request_head
 from tests.http1.staging import Stage, answering, request, staged
 
 
@@ -42,6 +44,44 @@ async def test_what_comes_once_leaves_nothing() -> None:
         for number in range(3 * MARKS):
             table.plan(arrival, request(f"/{number}"), 0.0)
         assert not table._table
+
+
+async def test_what_is_turned_away_shares_a_plan_of_its_client_method_and_host() -> None:
+    async with staged({"cn": answering()}) as stage:
+        table, arrival = planner(stage)
+        plan = table.undecided(arrival, request("/1"))
+        assert table.undecided(arrival, request("/2", headers="Cookie: a=b")) is plan
+        assert (plan.head_bytes, plan.head and plan.head.lines) == (b"", ()), "nothing of one is kept for another"
+        for like in (request(method="HEAD"), request(host="elsewhere.example")):
+            other = table.undecided(arrival, like)
+            assert other is not plan
+            assert table.undecided(arrival, like) is other
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        request(method="POST", body=b"x"),
+        request(headers="Transfer-Encoding: chunked"),
+        request(headers="Connection: close"),
+        request(version="1.0"),
+    ],
+)
+async def test_what_is_framed_in_another_way_is_read_before_it_is_turned_away(head: bytes) -> None:
+    async with staged({"cn": answering()}) as stage:
+        table, arrival = planner(stage)
+        table.undecided(arrival, request())
+        head = head[: head.index(b"\r\n\r\n") + 4]
+        assert table.undecided(arrival, head).head == read_request_head(head, HeadLimits(100, 8192))
+
+
+async def test_what_nobody_would_take_is_refused_though_there_is_no_room() -> None:
+    async with staged({"cn": answering()}) as stage:
+        table, arrival = planner(stage)
+        table.undecided(arrival, request())
+        assert table.undecided(arrival, request(headers="Content-Length: x")).verdict == Refusal(
+            400, "length-malformed"
+        )
 
 
 async def test_a_head_past_what_is_kept_is_planned_each_time() -> None:

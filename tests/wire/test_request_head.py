@@ -4,9 +4,11 @@ The tables follow "Requests to refuse": framing, heads, targets, names, upgrades
 """
 
 import pytest
+from hypothesis import given
 
 from proxy.wire.refusal import Refusal
-from proxy.wire.request_head import HeadLimits, RequestHead, read_request_head
+from proxy.wire.request_head import HeadLimits, RequestHead, plain, read_request_head
+from tests.wire.drawn import HEADS as DRAWN
 from tests.wire.heads import HOST, LIMITS, accepted, get, head, post
 
 LENGTH = (400, "length-malformed")
@@ -949,3 +951,61 @@ def test_what_connection_lists() -> None:
 def test_methods_and_versions(method: str, version: int) -> None:
     reading = accepted(head(b"%b / HTTP/1.%d" % (method.encode(), version), HOST))
     assert (reading.method, reading.version) == (method, version)
+
+
+PLAIN = [
+    (get(), True),
+    (get(b"Connection: keep-alive"), True),
+    (get(b"connection: Keep-Alive"), True),
+    (head(b"HEAD /a?b HTTP/1.1", b"hOsT:storage.example", b"X-Content-Length: 5"), True),
+    (post(), True),
+    (get(b"Content-Length: 0"), False),
+    (get(b"CONTENT-LENGTH:0"), False),
+    (get(CHUNKED), False),
+    (get(b"Connection: close"), False),
+    (get(b"Connection: keep-alive, upgrade"), False),
+    (get(b"Connection: keep-alive", b"Connection: close"), False),
+    (get(b"Upgrade: websocket"), False),
+    (get(b"Expect: 100-continue"), False),
+    (get(HOST), False),
+    (head(b"GET / HTTP/1.1"), False),
+    (head(b"GET / HTTP/1.0", HOST), False),
+    (get(target=b"http://storage.example/"), False),
+    (get(target=b"/" + b"a" * LIMITS.target), False),
+    (get(*[b"A: b"] * LIMITS.fields), False),
+    (get(b"A: b\nContent-Length: 5"), False),
+    (get(b"Content-Length : 5"), False),
+    (get(b"A: b", b" Content-Length: 5"), False),
+]
+
+
+@pytest.mark.parametrize(("data", "told"), PLAIN, ids=range(len(PLAIN)))
+def test_which_heads_need_no_reading_to_be_turned_away(data: bytes, told: bool) -> None:
+    assert (plain(data, LIMITS) is not None) is told
+
+
+FRAMED = {LENGTH, BOTH, CODING, UNKNOWN_CODING, TWO_CODINGS, OLD_CODING, LINE, NO_HOST, TWO_HOSTS, VERSION, EXPECTATION}
+
+
+def agrees(data: bytes) -> None:
+    """What is plain is read as such, or refused for what has nothing to do with where it ends."""
+    like, reading = plain(data, LIMITS), read_request_head(data, LIMITS)
+    if like is None:
+        return
+    if isinstance(reading, Refusal):
+        assert (reading.status, reading.cause) not in FRAMED
+        return
+    hosts = [value for name, value, _ in reading.lines if name == b"host"]
+    assert (reading.method.encode(), hosts) == (like[0], [like[1].strip(b" \t")])
+    assert (reading.version, reading.length, reading.keep_alive) == (1, 0, True)
+    assert (reading.expects_continue, reading.upgrade) == (False, None)
+
+
+@given(DRAWN)
+def test_what_needs_no_reading_is_read_alike(data: bytes) -> None:
+    agrees(data)
+
+
+@pytest.mark.parametrize("data", [each for each, _ in (*FRAMING, *HEADS, *TARGETS)])
+def test_what_is_refused_for_its_framing_is_never_plain(data: bytes) -> None:
+    agrees(data)
