@@ -8,6 +8,9 @@
   given half of what the last was, until one is short again: else turning away what came in a long turn would make the
   next as long. Some are let in even so: where turning away alone is more than the machine can do, nothing keeps turns
   short.
+- In a storm, which is when the limit was lowered and somebody was turned away lately, a turn is held to the length
+  that the limit asks for: after a longer one the next lets in for half as long, after a shorter one for a little
+  longer. The limit sees a median over a tenth of a second; this is what keeps the few slowest near it.
 - A request that is under way for long waits for others, or is a tunnel: it is parked, and takes no place any more.
 """
 
@@ -33,13 +36,20 @@ looked at: looking costs as much as letting in. A storm that begins meanwhile is
 SHORTEST: Final = 8
 """The part of its patience, one in so many, for which each turn lets in at least. A power of two."""
 
+GROWTH: Final = 1.1
+"""Times as long as the last lets in a turn of a storm, after one that was short."""
+
+STORM: Final = 1.0
+"""Seconds that a storm lasts after somebody was turned away."""
+
 
 class Admission:
     """Belongs to the running loop's thread."""
 
     # fmt: off
     __slots__ = (
-        "_began", "_calm_until", "_let_in", "_longest", "_loop", "_overlong", "_stirred", "_turned", "limit",
+        "_began", "_calm_until", "_let_in", "_longest", "_loop", "_overlong", "_shed", "_stirred", "_storm_until",
+        "_turned", "limit",
     )
     # fmt: on
 
@@ -51,6 +61,8 @@ class Admission:
         self._calm_until = 0.0
         self._let_in = 0
         self._overlong = 0
+        self._shed = 0
+        self._storm_until = 0.0
         self._longest = max(BURST, self.limit.patience)
         self._turned = self._end_turn
 
@@ -77,11 +89,22 @@ class Admission:
             limit.observe(2 * length, self._began, now, let_in)
         if length <= CALM and limit.free:
             self._calm_until = now + CALM
-        self._overlong = overlong = self._overlong + 1 if length > limit.patience else 0
+        if limit.shed != self._shed:
+            self._shed = limit.shed
+            self._storm_until = now + STORM
+        self._overlong = self._overlong + 1 if length > limit.patience else 0
+        self._longest = self._next(length, storm=now < self._storm_until and not limit.free)
+
+    def _next(self, length: float, *, storm: bool) -> float:
+        """For how many seconds the next turn lets in, after one that took so many."""
+        limit, overlong = self.limit, self._overlong
+        if storm:
+            if length > limit.turn:
+                return max(min(self._longest, limit.turn) / 2, limit.turn / SHORTEST)
+            return min(self._longest * GROWTH, limit.turn)
         if overlong < 2:
-            self._longest = max(BURST, limit.patience)
-        else:
-            self._longest = limit.patience / min(1 << min(overlong - 2, 8), SHORTEST)
+            return max(BURST, limit.patience)
+        return limit.patience / min(1 << min(overlong - 2, 8), SHORTEST)
 
     def park(self, tally: Tally) -> None:
         """One that is under way for long takes no place any more, if it has one."""

@@ -6,14 +6,16 @@
   is now.
 - `tolerance` is of the whole: what requests wait elsewhere, `elsewhere`, is added to both sides. It moves slowly, and
   only so much of it counts, so that no provider is slow enough to let a queue grow without bound here.
-- Up to half-way to the tolerance the limit grows, where it was reached. Above, it shrinks by as much as latency is too
-  high; a limit that was not reached comes down to what was under way. Few requests (`least`) make no queue: what they
-  take is unloaded, whatever it was before.
+- Up to half-way to the tolerance the limit grows, where it was reached, and by doubling while what is waited is no more
+  than one turn may take. Above, it shrinks by as much as latency is too high; a limit that was not reached comes down
+  to what was under way. Few requests (`least`) make no queue: what they take is unloaded, whatever it was before, but
+  where turning others away is what takes so long.
 - Latency can also rise for reasons that no limit cures: larger answers, a busy machine. So beyond the tolerance the
   limit is halved for one window, as an experiment. If latency follows, the queue is ours, and the limit stays. If not,
-  it comes back, and `unloaded` is what was seen, but at most twice the tolerance at a time: a window may be odd.
+  it comes back, and `unloaded` is what was seen, but at most twice the tolerance at a time: a window may be odd. Where
+  half the limit was not reached, something else held them back, and nothing was learnt.
 - `unloaded` can have been measured under load, at a start into a storm. So while it sheds, the same experiment is made
-  every PROBE seconds.
+  every PROBE seconds, unless what is waited is next to nothing.
 - A storm can begin within a window: `patience` is how long one may have waited here already and still be let in.
 - Who is parked, because it waits for others for long, does not count against the limit, only against `most`.
 
@@ -56,6 +58,10 @@ MOST_ELSEWHERE: Final = 0.1
 """Seconds of what is waited elsewhere that count at most."""
 
 _AIM: Final = 0.5
+_TURN: Final = 0.3
+"""Parts of the way to the tolerance that the limit aims at, and that a turn may take in a storm: the slowest of a
+hundred wait for twice what most do."""
+
 _SMOOTHING: Final = 0.25
 _SLOWLY: Final = 0.05
 
@@ -64,7 +70,8 @@ class ConcurrencyLimit:
     """limit: how many may be worked on. under_way: those let in and not ended. shed: those refused so far.
 
     working: those under way and not parked. unloaded, elsewhere: seconds; None before the first window, 0.0 before
-    anybody told. patience: seconds. There is one `end` for each `begin` that said yes.
+    anybody told. patience: seconds. turn: seconds that a turn may take in a storm, of which each waits two; inf before
+    the first window. There is one `end` for each `begin` that said yes.
     """
 
     __slots__ = (
@@ -83,6 +90,7 @@ class ConcurrencyLimit:
         "limit",
         "patience",
         "shed",
+        "turn",
         "under_way",
         "unloaded",
         "working",
@@ -98,6 +106,7 @@ class ConcurrencyLimit:
         self.elsewhere = 0.0
         self.patience = PATIENCE if rules.adaptive else inf
         self.unloaded: float | None = None
+        self.turn = inf
         self._before: tuple[float, float] | None = None  # limit and latency before the experiment under way
         self._probe_at = now + PROBE
         self._fast = False  # the limit is known to be far too low
@@ -160,14 +169,16 @@ class ConcurrencyLimit:
             away = min(max(_median(self._away) - latency, LEAST_ELSEWHERE), MOST_ELSEWHERE)
             self.elsewhere = away if unloaded is None else self.elsewhere + _SLOWLY * (away - self.elsewhere)
         reached = self._peak >= self.limit
+        quick = latency <= self.turn
         if unloaded is None:
             self.unloaded = latency
         elif self._before is not None:
-            self._conclude(*self._before, latency, now)
+            self._conclude(*self._before, latency, now, reached)
         elif min(self._peak, self.limit) <= rules.least:
-            self.unloaded = _towards(unloaded, latency)
-            self._grow(reached)
-        elif reached and (latency > self._times(unloaded, rules.tolerance) or self._probe_due(now)):
+            if latency < unloaded or self.shed == self._shed_before:
+                self.unloaded = _towards(unloaded, latency)
+            self._grow(reached, quick)
+        elif reached and (latency > self._times(unloaded, rules.tolerance) or (self._probe_due(now) and not quick)):
             self._before = (self._limit, latency)
             self._set(self._limit / 2)
             # Who was let in before makes others wait until it is over.
@@ -178,24 +189,26 @@ class ConcurrencyLimit:
                 self.unloaded = unloaded = _towards(unloaded, latency)
             aim = self._times(unloaded, 1.0 + (rules.tolerance - 1.0) * _AIM)
             if latency <= aim:
-                self._grow(reached)
+                self._grow(reached, quick)
             elif reached:
                 self._fast = False
                 self._set(self._limit * self._part(aim, latency))
             elif latency > self._times(unloaded, rules.tolerance):
                 self._set(min(self._limit, self._peak * self._part(aim, latency)))
         tolerated = self._times(self.unloaded or 0.0, rules.tolerance)
+        self.turn = self._times(self.unloaded or 0.0, 1.0 + (rules.tolerance - 1.0) * _TURN) / 2
         self.patience = min(max(tolerated, PATIENCE), MOST_PATIENCE)
         self._open_window(now)
 
-    def _conclude(self, limit: float, before: float, latency: float, now: float) -> None:
+    def _conclude(self, limit: float, before: float, latency: float, now: float, reached: bool) -> None:
         """The experiment's window is over: the limit and the latency were these before it."""
         assert self.unloaded is not None
         self._before = None
         self._probe_at = now + PROBE
         if latency > before * FOLLOWS:
             self._fast = before > self._times(self.unloaded, self._rules.tolerance)
-            self.unloaded = min(latency, self._times(self.unloaded, 2 * self._rules.tolerance))
+            if reached:
+                self.unloaded = min(latency, self._times(self.unloaded, 2 * self._rules.tolerance))
             self._set(limit)
         else:
             self.unloaded = min(self.unloaded, latency)
@@ -215,9 +228,9 @@ class ConcurrencyLimit:
             return False
         return now >= self._probe_at
 
-    def _grow(self, reached: bool) -> None:
+    def _grow(self, reached: bool, quick: bool) -> None:
         if reached:
-            self._set(self._limit * 2 if self._fast else self._limit + sqrt(self._limit))
+            self._set(self._limit * 2 if self._fast or quick else self._limit + sqrt(self._limit))
 
     def _set(self, limit: float) -> None:
         self._limit = min(max(limit, float(self._rules.least)), float(self._rules.most))

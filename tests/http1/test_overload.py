@@ -10,7 +10,7 @@ from operator import itemgetter
 import pytest
 
 from proxy.http1 import admission, plane
-from proxy.http1.admission import BURST, Admission
+from proxy.http1.admission import BURST, SHORTEST, STORM, Admission
 from proxy.http1.client import AT_ONCE
 from proxy.http1.tally import Tally
 from proxy.policy.balance import Concurrency
@@ -339,6 +339,31 @@ def test_a_turn_lets_nobody_in_for_longer_than_the_limits_patience(turns: Turns)
     assert turns.turn(3000, 0.001, admitted) == BURST / 0.001 + 1
 
 
+def test_turns_of_a_storm_are_held_to_the_length_that_the_limit_asks_for(turns: Turns) -> None:
+    admitted = Admission(turns, Concurrency())  # type: ignore[arg-type]
+    limit = admitted.limit
+    while limit.turn > 1.0:
+        turns.turn(20, 0.0001, admitted)
+        turns.now += WINDOW / 4
+    assert admitted._longest == BURST
+    while limit.free:
+        turns.turn(1000, 0.0002, admitted)
+    # Of ones that are too long each lets in for half as long as the last, down to a part.
+    let_in = [turns.turn(1000, limit.turn / 100, admitted) for _ in range(6)]
+    assert let_in[-1] <= 100 / SHORTEST + 1
+    # Of short ones each lets in for a little longer, and never for longer than one may take.
+    few = 100 // SHORTEST
+    for _ in range(40):
+        turns.turn(few, limit.turn / 100, admitted)
+        assert not limit.begin(late=True)  # it goes on
+    assert admitted._longest == limit.turn
+    # Nobody was turned away for a while: it is over, and a burst is let in as before.
+    turns.turn(1, 0.0001, admitted)
+    turns.now += STORM
+    turns.turn(1, 0.0001, admitted)
+    assert admitted._longest == BURST
+
+
 def test_what_is_turned_away_tells_nothing(turns: Turns) -> None:
     admitted = Admission(turns, Concurrency(most=SAMPLES))  # type: ignore[arg-type]
     limit = admitted.limit
@@ -357,15 +382,17 @@ def test_what_is_turned_away_tells_nothing(turns: Turns) -> None:
 class Worker:
     """One loop in virtual time: all that is ready is done in a turn, one after the other, and takes its time.
 
-    delay: of the provider. slow: the part of requests whose provider takes five seconds.
+    delay: of the provider. away: seconds of a request that is turned away. slow: the part of requests whose provider
+    takes five seconds.
     """
 
-    COME, GO, AWAY = 0.00007, 0.00004, 0.00002
-    """Seconds of a request that is let in, of its answer, and of one that is turned away."""
+    COME, GO = 0.00007, 0.00004
+    """Seconds of a request that is let in, and of its answer."""
 
     CAPACITY = 1 / (COME + GO)
 
-    def __init__(self, turns: Turns, delay: float) -> None:
+    def __init__(self, turns: Turns, delay: float, away: float = 0.00002) -> None:
+        self.away = away
         self.admitted = Admission(turns, Concurrency())  # type: ignore[arg-type]
         self.slow = 0.0
         self.shed = 0
@@ -405,7 +432,7 @@ class Worker:
     def _come(self, moment: float) -> None:
         turns = self._turns
         if not self.admitted.enter(turns.now):
-            turns.now += self.AWAY
+            turns.now += self.away
             return
         tally = Tally(0.0, turns.now, b"")
         tally.admitted_by = self.admitted.limit
@@ -429,16 +456,22 @@ def quantile(ended: list[tuple[float, float]], part: float, after: float = 0.0) 
     return found[int(part * len(found))]
 
 
-@pytest.mark.parametrize("delay", [0.01, 0.2])
-def test_at_three_times_capacity_the_admitted_wait_twice_as_long_at_most(turns: Turns, delay: float) -> None:
-    worker = Worker(turns, delay)
+@pytest.mark.parametrize(
+    ("delay", "away"),
+    [(delay, away) for delay in (0.01, 0.2) for away in (0.00001, 0.00002, 0.00003)]
+    + [(0.001, 0.00001), (0.001, 0.00002)],
+)
+def test_at_three_times_capacity_the_admitted_wait_twice_as_long_at_most(
+    turns: Turns, delay: float, away: float
+) -> None:
+    worker = Worker(turns, delay, away)
     unloaded = worker.run(3, 0.4 * worker.CAPACITY)
     assert worker.shed == 0
-    storm = worker.run(6, 3 * worker.CAPACITY)
+    storm = worker.run(10, 3 * worker.CAPACITY)
     settled = turns.now - 4
     assert quantile(storm, 0.99, settled) <= 2 * quantile(unloaded, 0.99)
     # Turning away takes its share. Of what is left nearly all is done.
-    left = 1 - 3 * worker.CAPACITY * worker.AWAY
+    left = 1 - 3 * worker.CAPACITY * worker.away
     assert sum(moment >= settled for moment, _ in storm) > 0.9 * left * worker.CAPACITY * 4
     assert max(seconds for _, seconds in storm) < delay * 1.2 + 1.0
     worker.run(2, 0.4 * worker.CAPACITY)

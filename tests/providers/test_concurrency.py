@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass, field, replace
 from itertools import count
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -257,6 +258,66 @@ def test_who_waits_for_others_for_long_takes_no_place():
     for parked in [True] * 12 + [False] * 8:
         limit.end(parked=parked)
     assert (limit.under_way, limit.working) == (0, 0)
+
+
+def test_a_turn_may_take_a_part_of_what_is_tolerated():
+    """Two of it, before one is let in and when its answer has come, are what most may wait in a storm."""
+    limit = ConcurrencyLimit(RULES, 0.0)
+    assert limit.turn == inf
+    learnt(limit, 0.002, 30, 0.0, 0.012)
+    assert limit.elsewhere == pytest.approx(0.01)
+    assert limit.turn == pytest.approx(((0.002 + 0.01) * 1.3 - 0.01) / 2)
+
+
+def shedding(limit, latency, working, now, windows=1):
+    """As `learnt`, and each time the turn was too long for one more."""
+    for _ in range(windows):
+        assert not limit.begin(late=True)
+        now = learnt(limit, latency, working, now)
+    return now
+
+
+def test_what_few_wait_while_others_are_turned_away_is_not_unloaded():
+    limit = ConcurrencyLimit(RULES, 0.0)
+    now = learnt(limit, 0.002, 6, 0.0)
+    now = shedding(limit, 0.01, 6, now, windows=20)
+    assert limit.unloaded == 0.002
+    now = shedding(limit, 0.001, 6, now)
+    assert limit.unloaded < 0.002
+    learnt(limit, 0.01, 6, now, windows=20)
+    assert limit.unloaded > 0.009
+
+
+def test_far_too_low_a_limit_grows_by_doubling():
+    limit = ConcurrencyLimit(RULES, 0.0)
+    now = learnt(limit, 0.001, 10, 0.0, 0.051)
+    now = learnt(limit, 0.5, 300, now)
+    for _ in range(3):
+        low = limit.limit
+        now = learnt(limit, 0.0001, low, now)
+        assert limit.limit in (2 * low, 2 * low + 1)
+
+
+def test_no_experiment_is_made_of_a_limit_that_few_turns_notice():
+    """What is waited is next to nothing: that half as many wait less would say nothing."""
+    limit = ConcurrencyLimit(RULES, 0.0)
+    now = learnt(limit, 0.001, 10, 0.0, 0.051)
+    now = learnt(limit, 0.5, 300, now)
+    for _ in range(60):
+        before = limit.limit
+        now = shedding(limit, 0.0001, min(before, 400), now)
+        assert limit.limit >= before
+
+
+def test_an_experiment_in_which_the_limit_was_not_reached_says_nothing_of_what_is_unloaded():
+    limit = ConcurrencyLimit(Concurrency(least=8, most=100), 0.0)
+    now = learnt(limit, 0.001, 10, 0.0, 0.011)
+    now = learnt(limit, 0.2, 100, now)  # too long, at the limit: half of it is tried
+    assert limit.limit == 50
+    now = max(now, 1.0)
+    learnt(limit, 0.2, 20, now)
+    assert limit.limit == 100
+    assert limit.unloaded == 0.001
 
 
 def test_other_rules_from_now_on():
