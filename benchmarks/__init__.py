@@ -7,6 +7,7 @@
     idle        memory of ten thousand idle connections
     decide      what a decision alone takes
     choosing    what health, choice and retry budget take of a request
+    overload    what becomes of the admitted when three times as much comes as a worker can do
     sources     what a source of homes takes; by itself: python -m benchmarks.sources
 
     work        what is asked of HTTP: the bodies, the connections, the headers of every request

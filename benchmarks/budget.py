@@ -36,6 +36,9 @@ CHOOSING = 2e-6
 CHOOSING_ENDPOINTS = (1, 4, 32)
 """For a provider of so many endpoints."""
 
+OVERLOAD = 2.0
+"""Times the unloaded 99th percentile that the admitted may take when three times as much comes as can be done."""
+
 Verdict = Literal["holds", "falls short", "not measured"]
 
 

@@ -9,16 +9,18 @@ from benchmarks.budget import (
     DECISION_NEVER_SEEN,
     DECISION_REPEATED,
     DECISION_RULES,
+    OVERLOAD,
     verdict,
 )
 from benchmarks.choosing import ChoosingCost
 from benchmarks.decide import Cost
 from benchmarks.figures import Figures
 from benchmarks.idle import Held
+from benchmarks.overload import CROWD, DELAY, Overload, Phase
 from benchmarks.passing.work import PASSING
 from benchmarks.proxies import DOMICILE
 from benchmarks.rounds import Line, W
-from benchmarks.table import Grid, number, percent
+from benchmarks.table import NOTHING, Grid, number, percent
 from benchmarks.work import COST, MIB, PACED
 from benchmarks.workers import ONE, TWO, WORKERS
 
@@ -39,7 +41,10 @@ def passing_ratio_grid(figures: Figures) -> Grid:
 
 
 def budget_grid(
-    all_figures: Iterable[Figures], decisions: Sequence[Cost], choosing: Sequence[ChoosingCost] = ()
+    all_figures: Iterable[Figures],
+    decisions: Sequence[Cost],
+    choosing: Sequence[ChoosingCost] = (),
+    overload: Overload | None = None,
 ) -> Grid:
     """Every bar beside what was measured."""
     figures = tuple(all_figures)
@@ -59,9 +64,12 @@ def budget_grid(
     ):
         at_most = f"{at_most_seconds * 1e6:g} µs"
         rows.append((name, f"{number(seconds, 1e6, 2)} µs", at_most, verdict(seconds, at_most_seconds)))
+    ratio = None if overload is None else overload.ratio
+    rows.append(("overload", f"{number(ratio, 1, 2)} ×", f"{OVERLOAD:g} ×", verdict(ratio, OVERLOAD)))
     note = (
         f"Ratios as above; a decision is one under {DECISION_RULES:,} rules. Health and choice: what choosing among a"
-        " provider's endpoints, telling what came of it and the retry budget take of a request."
+        " provider's endpoints, telling what came of it and the retry budget take of a request. Overload: the 99th"
+        " percentile of the admitted when three times as much comes as a worker can do, over the unloaded one."
     )
     return Grid("Budget", note, ("figure", "measured", "at most", "verdict"), tuple(rows))
 
@@ -143,6 +151,29 @@ def spread_grid(figures: Figures) -> Grid:
 def passing_spread_grid(figures: Figures) -> Grid:
     """The same of what is passed on."""
     return _spreads("Spread of the rounds, passed on", "The same.", figures, PASSING)
+
+
+def overload_grid(overload: Overload) -> Grid:
+    """What becomes of the admitted in storms."""
+    note = (
+        f"One worker that can do {overload.capacity:,.0f} requests a second, a provider that answers in {DELAY} ms,"
+        f" heads of which no two are alike, {CROWD:,} connections: two fifths of that, three times that, and the same"
+        " without a limit. Requests a second, milliseconds of the admitted, and MiB that the processes grew by"
+        " meanwhile."
+    )
+    rows = []
+    for turn, each in enumerate(overload.rounds, 1):
+        rows.append(_phase(f"unloaded, {turn}", each.unloaded, NOTHING))
+        rows.append(_phase(f"storm, {turn}", each.storm, number(each.ratio, 1, 2)))
+    rows.append(_phase("without a limit", overload.unlimited, NOTHING))
+    header = ("load", "offered", "done", "shed", "p50", "p99", "MiB more", "storm / unloaded")
+    return Grid("Overload", note, header, tuple(rows))
+
+
+def _phase(name: str, phase: Phase, ratio: str) -> tuple[str, ...]:
+    rates = (f"{rate:,.0f}" for rate in (phase.offered, phase.done, phase.shed))
+    waits = (number(seconds, 1e3, 1) for seconds in (phase.p50, phase.p99))
+    return (name, *rates, *waits, number(phase.grown, 1 / MIB, 1), ratio)
 
 
 def decision_grid(decisions: Sequence[Cost]) -> Grid:

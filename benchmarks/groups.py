@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from benchmarks import choosing, decide
+from benchmarks import choosing, decide, overload
 from benchmarks.choosing import ChoosingCost
 from benchmarks.cores import Cores
 from benchmarks.decide import Cost
@@ -16,6 +16,7 @@ from benchmarks.grids import (
     decision_grid,
     idle_grid,
     latency_grid,
+    overload_grid,
     passing_cost_grid,
     passing_ratio_grid,
     passing_spread_grid,
@@ -24,6 +25,7 @@ from benchmarks.grids import (
     workers_grid,
 )
 from benchmarks.idle import WANTED, Idle, measure_idle
+from benchmarks.overload import Overload
 from benchmarks.passing.measure import measure_passing
 from benchmarks.passing.proxies import PASSING_PROXIES
 from benchmarks.passing.work import PASSING
@@ -34,7 +36,7 @@ from benchmarks.table import Grid
 from benchmarks.work import COST, PACED
 from benchmarks.workers import WORKERS, measure_workers
 
-Group = Literal["requests", "passing", "workers", "idle", "decisions"]
+Group = Literal["requests", "passing", "workers", "idle", "decisions", "overload"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
 LINES = tuple(work.name for work in (*COST, PACED, *PASSING, WORKERS))
@@ -50,6 +52,7 @@ class Report:
     idle: Idle = field(default_factory=Idle)
     decisions: list[Cost] = field(default_factory=list)
     choosing: list[ChoosingCost] = field(default_factory=list)
+    overload: Overload | None = None
 
     @property
     def failed(self) -> bool:
@@ -58,7 +61,7 @@ class Report:
 
     def budget(self) -> Grid:
         """Every bar beside what was measured."""
-        return budget_grid((self.requests, self.passing), self.decisions, self.choosing)
+        return budget_grid((self.requests, self.passing), self.decisions, self.choosing, self.overload)
 
     def grids(self) -> list[Grid]:
         """All tables that have something to say."""
@@ -68,7 +71,7 @@ class Report:
             grids.append(ratio_grid(requests))
         if DOMICILE in passing.proxies():
             grids.append(passing_ratio_grid(passing))
-        if grids or self.decisions:
+        if grids or self.decisions or self.overload is not None:
             grids.append(self.budget())
         if requests.rows:
             grids.append(cost_grid(requests))
@@ -86,6 +89,8 @@ class Report:
             grids.append(passing_spread_grid(passing))
         if self.decisions:
             grids.append(decision_grid(self.decisions))
+        if self.overload is not None:
+            grids.append(overload_grid(self.overload))
         return grids
 
 
@@ -106,9 +111,9 @@ class Choice:
         """A group that is named; or else, that has what is named."""
         if self.groups and group not in self.groups:
             return False
-        if self.works and group in ("idle", "decisions"):
+        if self.works and group in ("idle", "decisions", "overload"):
             return False
-        return not self.only or group not in ("workers", "decisions") or group in self.groups
+        return not self.only or group not in ("workers", "decisions", "overload") or group in self.groups
 
     def proxies(self, names: Sequence[str]) -> list[str]:
         """Those of these that are asked for."""
@@ -138,4 +143,7 @@ def measure_groups(choice: Choice, rounds: Rounds, cores: Cores, folder: Path, i
         rounds.say("decisions")
         report.decisions = decide.measure()
         report.choosing = choosing.measure()
+    if choice.has("overload"):
+        rounds.say("overload")
+        report.overload = overload.measure(cores, 2.0 * rounds.seconds, rounds.number)
     return report

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import overload
 from benchmarks.cores import choose_cores
 from benchmarks.groups import GROUPS, LINES, Choice
 from benchmarks.idle import ended, measure_idle
@@ -105,6 +106,19 @@ def test_idle_connections_are_held_by_all_and_counted(tmp_path: Path) -> None:
         (kind, name) for kind in ("passed on", "HTTP keep-alive") for name in ("Domicile", "HAProxy", "nginx")
     }
     assert all(each.connections == 200 for each in idle.rows)
+
+
+@pytest.mark.debian
+def test_a_small_storm_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overload, "CROWD", 60)
+    monkeypatch.setattr(overload, "BUSY", 20)
+    monkeypatch.setattr(overload, "PROBES", 20)
+    monkeypatch.setattr(overload, "SETTLES", 1.0)
+    found = overload.measure(choose_cores(), 1.0, 1)
+    (only,) = found.rounds
+    assert found.capacity > 100
+    assert only.unloaded.done > overload.PROBES / 2
+    assert only.ratio > 0
 
 
 def test_an_idle_connection_that_ends_is_no_figure() -> None:

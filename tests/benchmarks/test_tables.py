@@ -14,6 +14,7 @@ from benchmarks.grids import (
     decision_grid,
     idle_grid,
     latency_grid,
+    overload_grid,
     passing_cost_grid,
     passing_ratio_grid,
     ratio_grid,
@@ -23,6 +24,7 @@ from benchmarks.grids import (
 )
 from benchmarks.groups import LINES, Report
 from benchmarks.idle import Held, Idle
+from benchmarks.overload import Overload, Phase, Round
 from benchmarks.proxies import PROXIES
 from benchmarks.table import results
 from benchmarks.work import MIB, PACED
@@ -99,15 +101,31 @@ def test_health_and_choice_have_a_row_for_each_number_of_endpoints() -> None:
     assert rows["health and choice, endpoints: 32"] == ("– µs", "2 µs", "not measured")
 
 
+def storm(p99: float) -> Round:
+    calm = Phase(2000.0, 1900.0, 0.0, 0.011, 0.015, None, 0.6, 1 << 20)
+    return Round(calm, Phase(15000.0, 3000.0, 11000.0, 0.016, p99, 0.008, 1.0, 0))
+
+
+def test_overload_goes_by_the_median_of_its_storms() -> None:
+    found = Overload(5000.0, [storm(0.018), storm(0.09), storm(0.024)], storm(1.5).storm)
+    rows = {row[0]: row[1:] for row in budget_grid((), (), (), found).rows}
+    assert rows["overload"] == ("1.60 ×", "2 ×", "holds")
+    table = overload_grid(found).rows
+    assert table[0] == ("unloaded, 1", "2,000", "1,900", "0", "11.0", "15.0", "1.0", "–")
+    assert table[1] == ("storm, 1", "15,000", "3,000", "11,000", "16.0", "18.0", "0.0", "1.20")
+    assert [row[0] for row in table[-2:]] == ["storm, 3", "without a limit"]
+    assert [grid.title for grid in Report(overload=found).grids()] == ["Budget", "Overload"]
+
+
 def test_the_summary_names_what_falls_short_and_what_was_not_measured() -> None:
     said = summary(budget_grid((FIGURES, PASSED), DECISIONS))
-    assert said.startswith("4 of 15 bars hold. Falling short: 12 B / Envoy; passed, 1 MiB / HAProxy; decision,")
+    assert said.startswith("4 of 16 bars hold. Falling short: 12 B / Envoy; passed, 1 MiB / HAProxy; decision,")
     assert said.endswith(
         "Not measured: 64 KiB / nginx; 12 B, TLS both sides / nginx; passed, 12 B, new connections / HAProxy;"
         " passed, 1 MiB, new connections / HAProxy; passed, 100 MiB / HAProxy; health and choice, endpoints: 1;"
-        " health and choice, endpoints: 4; health and choice, endpoints: 32."
+        " health and choice, endpoints: 4; health and choice, endpoints: 32; overload."
     )
-    assert summary(budget_grid((), ())).startswith("0 of 15 bars hold. Not measured: ")
+    assert summary(budget_grid((), ())).startswith("0 of 16 bars hold. Not measured: ")
 
 
 def test_what_is_passed_on_says_what_a_figure_is_for() -> None:
