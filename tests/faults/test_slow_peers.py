@@ -74,14 +74,17 @@ async def test_providers_that_do_not_read_stop_their_clients_and_are_given_up(tm
         with within(4.0):
             uploads = [asyncio.create_task(upload()) for _ in range(10)]
             passings = [asyncio.create_task(passing()) for _ in range(10)]
-            await until(lambda: stage.at_providers(worker) == 20)
-            assert resident(worker) - before < 20 * EACH
-            statuses = await asyncio.gather(*uploads)
-            await asyncio.gather(*passings)
+            most, ended = before, asyncio.gather(*uploads, *passings)
+            while not ended.done():  # On a busy machine the first end before the last have come.
+                most = max(most, resident(worker))
+                await asyncio.sleep(0.01)
+            statuses = (await ended)[:10]
+        assert most - before < 20 * EACH
         # A client that is still sending may be told, or find the connection reset under its body.
         assert set(statuses) <= {504, 0}
         records = (await stage.accounted())[2:]
         assert {each["reason"] for each in records} == {"provider-too-slow", "idle"}
+        assert all(each["provider"] for each in records)
         assert not any("PUT /up" in site.requests for site in stage.sites.values())
 
 
