@@ -4,13 +4,15 @@
 - A reload leaves the checks of providers alone that stay as they are; those of others end with their endpoints. Where
   these answered from goes on to be held against what is said of them: another timeout clears nobody.
 - A provider that evidence has taken out of service is checked on: evidence can clear it, and only that.
-- Where evidence is enforced the first check comes at once.
+- Where evidence is enforced the first check comes at once, and the countries of all that an endpoint's name leads to
+  are judged before anything is sent there.
 """
 
 import asyncio
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from proxy.policy.decision import ProbePermit, probe_permits
@@ -74,7 +76,8 @@ class Checking:
                 if known is None:
                     place.checked.follow(seen.get((permit.provider.name, place.endpoint)))
                     watched.task = asyncio.get_running_loop().create_task(self._run(watched))
-                if place.checked.answered:
+                    place.admission.changed = partial(self._judge, watched)
+                if place.checked.answered or place.admission.admitted:
                     self._judge(watched)
         for gone in before.values():
             gone.task.cancel()
@@ -120,16 +123,21 @@ class Checking:
             self._tell(place, "checks succeed again" if down else f"checks fail: {found.result.cause}")
 
     def _judge(self, watched: _Watched) -> None:
-        """What all that was seen comes to now: data of countries, zones and locations may have changed since."""
+        """What all that was seen comes to now: data of countries, zones and locations may have changed since.
+
+        Where its name leads accuses it before anybody answered there, for connections go there next.
+        """
         place, zone = watched.place, watched.zone
         definition, checked = place.state.definition, place.checked
-        countries = frozenset(map(self._country, checked.answered)) - {UNKNOWN}
+        abroad = frozenset(map(self._country, place.admission.admitted)) - zone.countries
+        countries = (frozenset(map(self._country, checked.answered)) | abroad) - {UNKNOWN}
         trips = [rtt for rtt in checked.answered.values() if rtt is not None]
         checked.seen = Seen(countries, min(trips, default=None))
         judgement = judge(checked.seen, zone.name, zone.countries, watched.here, definition.location)
         before = checked.judgement is not None and checked.judgement.flagged, place.health.held
         checked.judgement = judgement
         place.health.hold(judgement.forbids(definition.evidence))
+        place.admission.closed = place.health.held
         if (judgement.flagged, place.health.held) != before:
             self._tell(place, f"{judgement.reason}; it is {'out of' if place.health.held else 'in'} service")
 

@@ -59,7 +59,9 @@ def connect(
         raise DialMisuse(f"provider {provider.name}: no permit")
     if endpoint not in provider.endpoints:
         raise DialMisuse(f"provider {provider.name}: {endpoint.host}: not its endpoint")
-    connecting = Connecting(provider, endpoint, connected, failed, admission or Admission())
+    admission = admission or Admission()
+    checks = isinstance(permit, ProbePermit)
+    connecting = Connecting(provider, endpoint, connected, failed, admission, checks=checks)
     answers = resolver.known(endpoint.host)
     if answers is None:
         connecting.resolve(resolver)
@@ -73,15 +75,23 @@ class Connecting:
 
     # fmt: off
     __slots__ = (
-        "_admission", "_connected", "_endpoint", "_failed", "_failure", "_lookup", "_loop", "_next", "_provider",
-        "_racing", "_timer",
+        "_admission", "_checks", "_connected", "_endpoint", "_failed", "_failure", "_lookup", "_loop", "_next",
+        "_provider", "_racing", "_timer",
     )
     # fmt: on
 
     def __init__(
-        self, provider: Provider, endpoint: Endpoint, connected: Connected, failed: Failed, admission: Admission
+        self,
+        provider: Provider,
+        endpoint: Endpoint,
+        connected: Connected,
+        failed: Failed,
+        admission: Admission,
+        *,
+        checks: bool,
     ) -> None:
         self._admission = admission
+        self._checks = checks
         self._provider = provider
         self._endpoint = endpoint
         self._connected = connected
@@ -138,7 +148,7 @@ class Connecting:
     def race(self, answers: Sequence[Address]) -> None:
         """Connect to those of the addresses that are admitted."""
         allowed = self._admission.of(self._provider, self._endpoint, answers)
-        if not allowed:
+        if not allowed or (self._admission.closed and not self._checks):
             self._failed(self._why("outside", "address not allowed"))
             return
         self._next.extend(allowed if len(allowed) == 1 else in_turns(allowed))

@@ -58,6 +58,10 @@ async def dial(
     loop = asyncio.get_running_loop()
     until = loop.time() + provider.timeouts.connect
     sock = await open_socket(permit, provider, endpoint, resolver, admission)
+    if admission is not None and admission.closed and isinstance(permit, Permit):
+        # Meanwhile, and what is said first may say who the client is.
+        sock.close()
+        raise DialFailure("outside", provider.name, endpoint.host, "address not allowed")
     try:
         async with asyncio.timeout_at(until):
             transport, gate = await _open(loop, provider, endpoint, sock, context, first)

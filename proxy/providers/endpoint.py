@@ -205,5 +205,5 @@ class EndpointState(Generic[C]):
         return DialFailure("outside", self.state.definition.name, self.endpoint.host, "address not allowed")
 
     def _missed(self, failure: DialFailure, began: float) -> None:
-        if failure.kind not in _UNTOLD:
+        if failure.kind not in _UNTOLD and not self.health.held:
             self.health.unreached(began, time.monotonic())

@@ -1,6 +1,6 @@
 """Whether a provider can be where it says it is: what its checks show, held against its zone and its location.
 
-- The country of the address that answered has to be one of the zone's. A country that is not known shows nothing.
+- The country of each address has to be one of the zone's. A country that is not known shows nothing.
 - Light in fibre goes about 200,000 km a second. An answer that came sooner than light goes there and back came from
   nearer by: the claimed distance is impossible. A late answer shows nothing, since any line can be slow; so the
   shortest of all round trips counts, and it can only accuse.
@@ -31,7 +31,8 @@ SLACK: Final = 100.0
 class Seen:
     """What checks of one endpoint showed until now.
 
-    countries: of the addresses that answered, where one is known. rtt: the shortest round trip in seconds.
+    countries: of the addresses that answered, and of others that its name leads to outside its zone, where they are
+    known. rtt: the shortest round trip in seconds.
     """
 
     countries: frozenset[str] = frozenset()
@@ -62,7 +63,7 @@ def judge(seen: Seen, zone: str, countries: frozenset[str], here: Location | Non
     """
     outside = sorted(seen.countries - countries)
     if outside:
-        return Judgement("country-mismatch", f"answers from {', '.join(outside)}, outside zone {zone}")
+        return Judgement("country-mismatch", f"is in {', '.join(outside)}, outside zone {zone}")
     if seen.rtt is not None and here is not None and there is not None:
         distance = great_circle(here, there)
         least = shortest_trip(distance)

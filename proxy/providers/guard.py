@@ -10,7 +10,7 @@
 An IPv6 address that carries an IPv4 address is judged as the IPv4 address that it reaches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
@@ -88,22 +88,27 @@ Answered = Literal["fresh", "remembered", "failed", "outside"]
 class Admission:
     """What of a name's answers is admitted at one endpoint. It keeps the last: equal answers are judged once.
 
-    admitted: of the last answers.
+    admitted: of the last answers. changed: is told when these are others, before any of them is dialled.
+    closed: evidence that is enforced speaks against one of them, so that only checks are admitted.
     answers: how often asking came to what, until somebody counts them; outside: answers of which something was refused.
     """
 
-    __slots__ = ("_answers", "admitted", "answers")
+    __slots__ = ("_answers", "admitted", "answers", "changed", "closed")
 
     def __init__(self) -> None:
         self.answers: dict[Answered, int] = {"fresh": 0, "remembered": 0, "failed": 0, "outside": 0}
         self._answers: Sequence[Address] = ()
         self.admitted: tuple[Address, ...] = ()
+        self.changed: Callable[[], None] | None = None
+        self.closed = False
 
     def of(self, provider: Provider, endpoint: Endpoint, answers: Sequence[Address]) -> tuple[Address, ...]:
         """The addresses that may be dialled, IPv4-mapped ones unmapped. Of one provider's endpoint, always the same."""
         if answers != self._answers:
             self.admitted = tuple(unmapped(each) for each in answers if admits(provider, endpoint, each))
             self._answers = answers
+            if self.changed is not None:
+                self.changed()
         return self.admitted
 
 

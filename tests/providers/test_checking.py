@@ -12,11 +12,12 @@ import pytest
 from proxy.policy.health import Breaker, HealthCheck, Location
 from proxy.providers.checking import Checking
 from proxy.providers.evidence import Seen
+from proxy.providers.failure import DialFailure
 from proxy.providers.fleet import Fleet
 from proxy.providers.names import Answer
 from proxy.providers.resolve import SHORTEST, Resolver
 from tests.policy.samples import some_zones
-from tests.providers.peers import a_law, a_place, listening, names
+from tests.providers.peers import Caller, a_law, a_place, listening, names, permit_for
 
 OFTEN = HealthCheck(interval=0.02, timeout=5.0, healthy=1, unhealthy=1)
 QUICK = Breaker(open=0.05, longest=0.1, trials=1, slow_start=0.0)
@@ -212,7 +213,7 @@ async def test_a_provider_in_another_country_is_told_of_and_may_be_taken_out_of_
             assert (watch.place.begin(time.monotonic()) is not None) is served
             state = "in" if served else "out of"
             name = f"provider storage, {watch.place.label}"
-            assert watch.told == [f"{name}: answers from US, outside zone eu; it is {state} service"]
+            assert watch.told == [f"{name}: is in US, outside zone eu; it is {state} service"]
             # The next database knows better, or knows nothing.
             for better, verdict in (("DE", "ok"), ("US", "country-mismatch"), ("unknown", "unknown")):
                 watch.country = better
@@ -264,6 +265,59 @@ async def test_what_a_name_no_longer_leads_to_is_evidence_no_more():
             await watch.until(lambda: not watch.place.health.held)
             assert watch.place.checked.judgement.verdict == "ok"
             assert not any("127.0.0." in line for line in watch.told)
+    await resolver.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "tcp"])
+@pytest.mark.parametrize("mode", ["record", "enforce"])
+async def test_where_a_name_leads_next_is_judged_before_anything_is_sent_there(scheme, mode):
+    """Its checks come once an hour, so that none comes meanwhile; and one address in the wrong place is enough."""
+    answers = {NAME: ["127.0.0.3"]}
+
+    async def lookup(name):
+        return Answer([ip_address(each) for each in answers[name]], 0.0)
+
+    clock = Clock()
+    resolver = Resolver(lookup, clock)
+    async with listening("127.0.0.2") as wrong, listening("127.0.0.3", wrong.port) as right:
+        rarely = dataclasses.replace(OFTEN, kind="tcp", interval=3600.0)
+        place = a_place(
+            *(NAME, wrong.port), dial=["127.0.0.0/8"], health=rarely, evidence=mode, scheme=scheme, plaintext=True
+        )
+        permit = permit_for(place)
+
+        async def reached():
+            try:
+                if scheme == "http":
+                    transport, _ = await watch.place.connect(permit, Caller)
+                else:
+                    made = asyncio.get_running_loop().create_future()
+                    watch.place.reach(permit, made.set_result, made.set_exception)
+                    transport = await made
+            except DialFailure as failure:
+                return failure.kind
+            transport.close()
+            watch.place.state.closed()
+            return "reached"
+
+        async with watching(place, resolver=resolver) as watch:
+            watch.countries |= {"127.0.0.2": "US", "127.0.0.3": "DE"}
+            assert await reached() == "reached"
+            await asyncio.wait_for(right.came.wait(), 10)
+            answers[NAME] = ["127.0.0.2", "127.0.0.3"]
+            clock.now += SHORTEST
+            async with asyncio.timeout(20):
+                while len(await resolver.resolve(NAME)) < 2:
+                    await asyncio.sleep(0.005)  # what is known already serves while it is asked anew
+            assert await reached() == ("reached" if mode == "record" else "outside")
+            # It can be reached, and whoever had come before us would have been accepted before us.
+            _, ours = await asyncio.open_connection("127.0.0.2", wrong.port)
+            await watch.until(lambda: ours.get_extra_info("sockname") in wrong.sockets)
+            ours.close()
+            assert wrong.accepted == 1 + (mode == "record")
+            assert watch.place.health.held is (mode == "enforce")
+            assert watch.place.health.trips == 0
+            assert [line.partition(": ")[2].partition(";")[0] for line in watch.told] == ["is in US, outside zone eu"]
     await resolver.close()
 
 

@@ -15,6 +15,7 @@ from proxy.providers import connect as connect_module
 from proxy.providers.contexts import provider_context
 from proxy.providers.dial import dial
 from proxy.providers.failure import CAUSES, DialFailure, DialMisuse
+from proxy.providers.guard import Admission
 from proxy.providers.resolve import Resolver
 from tests.providers.peers import (
     Caller,
@@ -52,6 +53,48 @@ async def test_bytes_that_come_before_the_caller_asks_are_kept():
         assert bytes(caller.received) == b"220 ready"
         assert caller.events[0] == "made"
         await hang_up(transport, caller)
+
+
+class Closing(Admission):
+    """Evidence speaks against it once its socket is connected."""
+
+    looks = 0
+
+    @property
+    def closed(self):
+        self.looks += 1
+        return self.looks > 1
+
+    @closed.setter
+    def closed(self, held):
+        pass
+
+
+async def test_a_header_that_says_who_the_client_is_does_not_go_where_evidence_speaks_against_meanwhile():
+    async with listening() as provider:
+        place = a_place("127.0.0.1", provider.port)
+        for admission in (Admission(), Closing()):
+            provider.came.clear()
+            dialling = dial(
+                permit_for(place),
+                place,
+                place.endpoints[0],
+                Caller,
+                context=None,
+                resolver=names(),
+                first=b"PROXY",
+                admission=admission,
+            )
+            if type(admission) is Closing:
+                with pytest.raises(DialFailure) as caught:
+                    await dialling
+                assert caught.value.kind == "outside"
+            else:
+                await hang_up(*await dialling)
+            await provider.came.wait()
+            await provider.left.wait()
+            provider.left.clear()
+        assert provider.received == b"PROXY"
 
 
 async def test_a_buffered_protocol_can_be_handed_over():

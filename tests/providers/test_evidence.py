@@ -72,7 +72,7 @@ def test_verdicts(countries, rtt, here, there, verdict):
 @pytest.mark.parametrize(
     ("seen", "reason"),
     [
-        (Seen(frozenset({"US", "SG", "CN"})), "answers from SG, US, outside zone cn-mainland"),
+        (Seen(frozenset({"US", "SG", "CN"})), "is in SG, US, outside zone cn-mainland"),
         (
             Seen(frozenset({"CN"}), 0.0021),
             "answers within 2.1 ms; light takes 76.8 ms over 7,781 km and back",
