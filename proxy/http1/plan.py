@@ -50,7 +50,7 @@ MARKS: Final = 4096
 """Heads that came once of which it is known that they did, if no other took their place."""
 
 TURNED_AWAY_KEPT: Final = 4096
-"""Plans of what was turned away that are kept, a kilobyte each."""
+"""Plans of what was turned away that are kept, one and a half kilobytes each."""
 
 TURNED_AWAY: Final = Refusal(503, "overload")
 """The verdict on what there is no room for. Its framing is known, so it is not answered as other refusals are."""

@@ -61,6 +61,16 @@ class Clock:
         return self.now
 
 
+def resolving(answers):
+    """A resolver of these names, which asks again whenever its clock has moved on by SHORTEST; and that clock."""
+
+    async def lookup(name):
+        return Answer([ip_address(each) for each in answers[name]], 0.0)
+
+    clock = Clock()
+    return Resolver(lookup, clock), clock
+
+
 class Watch:
     """A fleet whose checks run, with data of countries: `countries` by address, `country` of every other."""
 
@@ -242,12 +252,7 @@ async def test_another_definition_of_a_provider_clears_it_of_nothing():
 
 async def test_what_a_name_no_longer_leads_to_is_evidence_no_more():
     answers = {NAME: ["127.0.0.2"]}
-
-    async def lookup(name):
-        return Answer([ip_address(each) for each in answers[name]], 0.0)
-
-    clock = Clock()
-    resolver = Resolver(lookup, clock)
+    resolver, clock = resolving(answers)
     async with listening("127.0.0.2") as wrong, listening("127.0.0.3", wrong.port) as right:
         check = dataclasses.replace(OFTEN, kind="tcp")
         place = a_place(NAME, wrong.port, dial=["127.0.0.0/8"], health=check, evidence="enforce", scheme="tcp")
@@ -273,12 +278,7 @@ async def test_what_a_name_no_longer_leads_to_is_evidence_no_more():
 async def test_where_a_name_leads_next_is_judged_before_anything_is_sent_there(scheme, mode):
     """Its checks come once an hour, so that none comes meanwhile; and one address in the wrong place is enough."""
     answers = {NAME: ["127.0.0.3"]}
-
-    async def lookup(name):
-        return Answer([ip_address(each) for each in answers[name]], 0.0)
-
-    clock = Clock()
-    resolver = Resolver(lookup, clock)
+    resolver, clock = resolving(answers)
     async with listening("127.0.0.2") as wrong, listening("127.0.0.3", wrong.port) as right:
         rarely = dataclasses.replace(OFTEN, kind="tcp", interval=3600.0)
         place = a_place(
