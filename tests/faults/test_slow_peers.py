@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tests.faults.link import Fault
@@ -43,6 +44,15 @@ async def test_clients_that_do_not_read_cost_little_and_are_cut(tmp_path: Path) 
         assert all(each["to_client"] < 8_000_000 for each in records)
 
 
+BODY = b"x" * 20_000_000
+
+
+async def pour(send: Callable[[bytes], Awaitable[None]]) -> None:
+    """A piece at a time: twenty copies of all of it would hold up the test itself, until its clients are too slow."""
+    for at in range(0, len(BODY), 1 << 18):
+        await send(BODY[at : at + (1 << 18)])
+
+
 async def test_providers_that_do_not_read_stop_their_clients_and_are_given_up(tmp_path: Path) -> None:
     more = "timeouts: {connect: 10s, first_byte: 2s, idle: 2s, body_idle: 2s}"
     async with staged(tmp_path, more=more) as stage:
@@ -54,7 +64,8 @@ async def test_providers_that_do_not_read_stop_their_clients_and_are_given_up(tm
         async def upload() -> int:
             client = await stage.client()
             stage.asked += 1
-            sending = asyncio.create_task(client.send(request("/up", method="PUT", body=b"x" * 20_000_000)))
+            await client.send(request("/up", method="PUT", headers=f"Content-Length: {len(BODY)}"))
+            sending = asyncio.create_task(pour(client.send))
             try:
                 return (await client.response()).status
             except (ConnectionError, asyncio.IncompleteReadError):
@@ -66,7 +77,7 @@ async def test_providers_that_do_not_read_stop_their_clients_and_are_given_up(tm
 
         async def passing() -> None:
             connection: Passed = await stage.connection()
-            sending = asyncio.create_task(connection.send(b"x" * 20_000_000))
+            sending = asyncio.create_task(pour(connection.send))
             assert await connection.rest() == (b"", False)
             await asyncio.gather(sending, return_exceptions=True)
             connection.writer.close()

@@ -72,16 +72,26 @@ def resolving(answers):
 
 
 class Watch:
-    """A fleet whose checks run, with data of countries: `countries` by address, `country` of every other."""
+    """A fleet whose checks run, with data of countries: `countries` by address, `country` of every other.
+
+    told: lines. counted: how many checks were good and bad at each of them; more may have ended when a test looks.
+    """
 
     def __init__(self, *providers, resolver=None, **law):
         self.country = "unknown"
         self.countries = {}
         self.told = []
+        self.counted = []
         self.policy = dataclasses.replace(a_law(*providers), **law)
         self.fleet = Fleet.open(self.policy, resolver or names())
-        self.checking = Checking(lambda address: self.countries.get(str(address), self.country), self.told.append)
+        self.checking = Checking(lambda address: self.countries.get(str(address), self.country), self._hear)
         self.checking.swap(self.policy, self.fleet)
+
+    def _hear(self, line):
+        self.told.append(line)
+        if len(self.fleet.states) == 1:
+            checked = self.place.checked
+            self.counted.append(SimpleNamespace(good=checked.good, bad=checked.bad))
 
     def swap(self, *providers, **law):
         self.policy = dataclasses.replace(a_law(*providers), **law)
@@ -143,12 +153,12 @@ async def test_it_takes_as_many_results_in_a_row_as_the_policy_says():
             await watch.checked()
             provider.answer = SICK
             bad = watch.place.checked.bad
-            await watch.until(lambda: watch.place.health.breaker.down)
-            assert watch.place.checked.bad == bad + 3
+            await watch.until(lambda: len(watch.counted) == 1)
+            assert watch.counted[0].bad == bad + 3
             good = watch.place.checked.good
             provider.answer = WELL
-            await watch.until(lambda: not watch.place.health.breaker.down)
-            assert watch.place.checked.good == good + 2
+            await watch.until(lambda: len(watch.counted) == 2)
+            assert watch.counted[1].good == good + 2
 
 
 async def test_a_provider_that_no_rule_permits_is_checked_too():
@@ -237,7 +247,7 @@ async def test_another_definition_of_a_provider_clears_it_of_nothing():
         place = a_place("127.0.0.1", provider.port, health=OFTEN)
         async with watching(place) as watch:
             watch.country = "US"
-            await watch.until(lambda: watch.told)
+            await watch.until(lambda: watch.place.checked.answered)  # it is told of before that
             first = watch.place
             watch.swap(dataclasses.replace(place, evidence="enforce", health=dataclasses.replace(OFTEN, interval=3600)))
             assert watch.place is not first
